@@ -58,6 +58,8 @@ func serve(addr string, loops, maxConns int) error {
 	room := max(1, (table-reserve)*9/10)
 	need := (maxConns + room - 1) / room
 	switch {
+	case loops < 0 || maxConns < 0:
+		return errors.New("-loops and -max-conns may not be negative")
 	case loops == 0 && private:
 		loops = max(runtime.GOMAXPROCS(0), need)
 	case loops == 0:
