@@ -20,11 +20,9 @@ type front struct {
 	mem  []byte  // what conns lies in
 	conn []state // by slot
 
-	reader   *ws.Reader // for connections that are between messages; spare, never attached
-	partials []*partial // attached, by state.partial - 1
-	idle     []uint32   // free entries of partials
-	spare    []*partial // free partials
-	count    *counters  // of this loop; survives the loop's thread
+	reader   *ws.Reader // for connections that are between messages
+	partials loop.Loans[partial]
+	count    *counters // of this loop; survives the loop's thread
 }
 
 // state is what a connection is to the gateway. It has no pointers.
@@ -32,7 +30,7 @@ type state struct {
 	addr     uint64 // addressKey of the peer
 	heard    uint32 // tick of the last bytes from the client
 	opened   uint32 // tick of the accept
-	partial  uint32 // + 1: what is held of a request or message that is incomplete; 0: nothing
+	partial  uint32 // loan: what is held of a request or message that is incomplete; 0: nothing
 	code     uint16 // of the cause
 	flags    stateFlags
 	endpoint uint8
@@ -86,7 +84,6 @@ type counters struct {
 
 const (
 	closingTimeout = 5 * time.Second // for the client's close frame
-	keepPartials   = 64              // spare ones a loop keeps
 )
 
 func newFront(g *Gateway, l *loop.Loop) *front {
@@ -109,7 +106,7 @@ func (f *front) Stopped() {
 // Emptied implements loop.Handler.
 func (f *front) Emptied() {
 	f.g.options.System.Discard(f.mem)
-	f.partials, f.idle, f.spare = nil, nil, nil
+	f.partials.Reset()
 }
 
 func (f *front) handle(i uint32) Conn { return Conn{g: f.g, id: f.l.ID(i)} }
@@ -155,7 +152,7 @@ func (f *front) Data(i uint32, b []byte) {
 func (f *front) request(i uint32, st *state, b []byte) {
 	head := b
 	if st.partial != 0 {
-		p := f.partials[st.partial-1]
+		p := f.partials.At(st.partial)
 		p.head = append(p.head, b...)
 		head = p.head
 	}
@@ -190,8 +187,7 @@ func (f *front) request(i uint32, st *state, b []byte) {
 	// What follows the head are frames already. They alias the partial's head if there was one.
 	rest := head[n:]
 	if st.partial != 0 {
-		p := f.partials[st.partial-1]
-		f.unhook(st)
+		p := f.unhook(st)
 		if len(rest) > 0 && st.phase != phaseOver {
 			f.frames(i, st, rest)
 		}
@@ -231,7 +227,7 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 	ep := &f.g.endpoints[st.endpoint]
 	r := f.reader
 	if st.partial != 0 {
-		r = &f.partials[st.partial-1].reader
+		r = &f.partials.At(st.partial).reader
 	} else {
 		r.Reset(ws.ReaderConfig{MaxMessage: int64(ep.MaxMessage), Deflate: st.window != 0})
 	}
@@ -266,7 +262,7 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 		// The end releases what is attached.
 	case r.Idle():
 		if st.partial != 0 {
-			f.detach(st)
+			f.recycle(f.unhook(st))
 		} else {
 			r.Release()
 		}
@@ -444,6 +440,12 @@ func (f *front) Timer(i uint32) {
 		st.heard, silent = now, 0 // we do not listen; TCP_USER_TIMEOUT still watches
 	}
 	if h.Timeout > 0 && silent >= ticks(h.Timeout) {
+		if st.flags&stateQueued != 0 {
+			f.end(st, Cause{Kind: CauseSlow, Detail: detailReplies})
+			f.over(i, st)
+			f.l.Abort(i)
+			return
+		}
 		f.end(st, Cause{Kind: CauseHeartbeat, Code: ws.StatusPolicyViolation})
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ws.StatusPolicyViolation, "heartbeat timeout", [4]byte{}))
 		f.over(i, st)
@@ -549,7 +551,7 @@ func (f *front) over(_ uint32, st *state) { st.phase = phaseOver }
 func (f *front) Closed(i uint32, e loop.End) {
 	st := &f.conn[i]
 	if st.partial != 0 {
-		f.detach(st)
+		f.recycle(f.unhook(st))
 	}
 	if st.flags&stateCounted != 0 {
 		f.g.admission.leave(st.addr)
@@ -603,46 +605,27 @@ func causeOf(e loop.End) Cause {
 
 // attach gives a connection a partial.
 func (f *front) attach(st *state) *partial {
-	var p *partial
-	if n := len(f.spare); n > 0 {
-		p, f.spare = f.spare[n-1], f.spare[:n-1]
-	} else {
-		p = new(partial)
-	}
-	if n := len(f.idle); n > 0 {
-		st.partial, f.idle = f.idle[n-1], f.idle[:n-1]
-		f.partials[st.partial-1] = p
-	} else {
-		f.partials = append(f.partials, p)
-		st.partial = uint32(len(f.partials))
-	}
+	p := f.partials.Spare()
+	st.partial = f.partials.Lend(p)
 	f.count.partials.Add(1)
 	return p
 }
 
 // unhook takes a connection's partial away and leaves it to the caller.
-func (f *front) unhook(st *state) {
-	f.partials[st.partial-1] = nil
-	f.idle = append(f.idle, st.partial)
+func (f *front) unhook(st *state) *partial {
+	p := f.partials.Return(st.partial)
 	st.partial = 0
 	f.count.partials.Add(-1)
+	return p
 }
 
+// recycle empties a partial for another connection.
 func (f *front) recycle(p *partial) {
 	p.reader.Release()
-	if len(f.spare) < keepPartials {
-		if cap(p.head) > 16<<10 {
-			p.head = nil
-		}
-		f.spare = append(f.spare, p)
+	if cap(p.head) > 16<<10 {
+		p.head = nil
 	}
-}
-
-// detach takes a connection's partial away for another.
-func (f *front) detach(st *state) {
-	p := f.partials[st.partial-1]
-	f.unhook(st)
-	f.recycle(p)
+	f.partials.Keep(p)
 }
 
 // ownedRequest is a copy of r that lives on.
