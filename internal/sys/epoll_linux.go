@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,7 +26,12 @@ type Epoll struct {
 
 // EpollWaker holds what has to exist before the thread that will use an Epoll takes a descriptor table of
 // its own: the eventfd, known under the same number in every table that is split off later.
-type EpollWaker struct{ fd int }
+type EpollWaker struct {
+	fd int
+
+	mu     sync.RWMutex // a late Wake must not write to whoever got the number after Close
+	closed bool         // guarded by mu
+}
 
 // NewEpollWaker makes the wake-up descriptor of one later Epoll.
 func NewEpollWaker() (*EpollWaker, error) {
@@ -42,12 +48,24 @@ func (w *EpollWaker) FD() int { return w.fd }
 // Wake makes the Epoll's Wait return. Any thread may call it. The counter of an eventfd saturates
 // instead of blocking, so a failed write means that a wake-up is already under way.
 func (w *EpollWaker) Wake() {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.closed {
+		return
+	}
 	one := uint64(1)
 	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(w.fd), uintptr(unsafe.Pointer(&one)), 8)
 }
 
 // Close releases the descriptor in the calling thread's table.
-func (w *EpollWaker) Close() { _ = unix.Close(w.fd) }
+func (w *EpollWaker) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.closed = true
+		_ = unix.Close(w.fd)
+	}
+}
 
 // NewEpoll makes an epoll instance in the calling thread's descriptor table. batch bounds the events of
 // one Wait.

@@ -51,3 +51,6 @@ type errWouldBlock struct{}
 func (errWouldBlock) Error() string   { return "operation would block" }
 func (errWouldBlock) Timeout() bool   { return true }
 func (errWouldBlock) Temporary() bool { return true }
+
+// MaxPassed is the most bytes that travel with one descriptor through a chute.
+const MaxPassed = 128 << 10

@@ -9,20 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenOptions are set on a listening socket; its connections inherit them, which spares a setsockopt
-// for each.
-type ListenOptions struct {
-	// Backlog bounds the accept queue; zero means 65,535, and the kernel's somaxconn bounds both.
-	Backlog int
-	// UserTimeout is TCP_USER_TIMEOUT: how long written data may stay unacknowledged before the kernel
-	// ends the connection. Zero leaves the kernel's default (about 15 minutes).
-	UserTimeout time.Duration
-}
-
 // Listen opens count sockets on one address with SO_REUSEPORT, so that the kernel spreads connections
 // over them. Port 0 picks a port for all. An unspecified IPv6 address listens for IPv4 too. They are
 // plain TCP, never MPTCP: a listener's socket storage is not inherited through MPTCP.
 func Listen(addr netip.AddrPort, count int, o ListenOptions) (fds []int32, bound netip.AddrPort, err error) {
+	if !addr.IsValid() {
+		return nil, addr, fmt.Errorf("listen on %v: want an address and a port", addr)
+	}
 	if o.Backlog == 0 {
 		o.Backlog = 65535
 	}
@@ -39,6 +32,9 @@ func Listen(addr netip.AddrPort, count int, o ListenOptions) (fds []int32, bound
 		if bound.Port() == 0 {
 			sa, err := unix.Getsockname(fd)
 			if err != nil {
+				for _, fd := range fds {
+					_ = unix.Close(int(fd))
+				}
 				return nil, addr, os.NewSyscallError("getsockname", err)
 			}
 			switch sa := sa.(type) {
@@ -95,7 +91,7 @@ func listenOne(addr netip.AddrPort, o ListenOptions) (int, error) {
 // PortTaken reports whether somebody already listens on addr: with SO_REUSEPORT a second process of the
 // same user would silently share the port, so the first listen is tried without it.
 func PortTaken(addr netip.AddrPort) error {
-	if addr.Port() == 0 {
+	if addr.Port() == 0 || !addr.IsValid() {
 		return nil
 	}
 	fam := unix.AF_INET

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"unsafe"
@@ -18,9 +19,6 @@ type Chute struct {
 
 // chuteBuffer bounds the messages waiting in a chute; it also bounds the size of one.
 const chuteBuffer = 1 << 20
-
-// MaxPassed is the most bytes that travel with one descriptor.
-const MaxPassed = 64 << 10
 
 // NewChute makes a chute; both ends are non-blocking.
 func NewChute() (*Chute, error) {
@@ -77,7 +75,7 @@ func PassConn(in int32, c net.Conn, data []byte) error {
 }
 
 // Receive takes one descriptor and its data (into b) out of a chute. ErrWouldBlock means that it is
-// empty; fd < 0 with a nil error means that the message came without its descriptor because the table is
+// empty, io.EOF that its In end is closed everywhere; fd < 0 with a nil error means that the message came without its descriptor because the table is
 // full.
 func Receive(out int32, b []byte) (fd int32, n int, err error) {
 	var oob [64]byte
@@ -91,6 +89,9 @@ func Receive(out int32, b []byte) (fd int32, n int, err error) {
 			return -1, 0, ErrWouldBlock
 		default:
 			return -1, 0, os.NewSyscallError("recvmsg", err)
+		}
+		if n == 0 && oobn == 0 {
+			return -1, 0, io.EOF
 		}
 		if oobn < unix.CmsgLen(4) {
 			return -1, n, nil

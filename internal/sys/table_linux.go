@@ -2,7 +2,6 @@ package sys
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -27,39 +26,70 @@ type Runtime struct{ fds []int }
 // StartRuntimePoller makes sure that the runtime's network poller exists and finds its descriptors. It
 // has to run before the first PrivateTable.
 func StartRuntimePoller() (Runtime, error) {
-	// Any listener starts the poller; nobody can connect to an abstract name that nobody knows.
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: "@longwire-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(unix.Gettid()), Net: "unix"})
+	// Any pipe starts the poller, which watches it then: that tells its epoll from all others.
+	probe, w, err := os.Pipe()
 	if err != nil {
 		return Runtime{}, fmt.Errorf("start the runtime's poller: %w", err)
 	}
-	defer func() { _ = ln.Close() }()
+	defer func() { _, _ = probe.Close(), w.Close() }()
+	probeFD := -1
+	raw, err := probe.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { probeFD = int(fd) })
+	}
+	if err != nil {
+		return Runtime{}, fmt.Errorf("start the runtime's poller: %w", err)
+	}
 	entries, err := os.ReadDir("/proc/thread-self/fd")
 	if err != nil {
-		return Runtime{}, err
+		return Runtime{}, fmt.Errorf("start the runtime's poller: %w", err)
 	}
-	var r Runtime
-	epolls := 0
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
+		if err != nil || !isFile(fd, "anon_inode:[eventpoll]") {
 			continue
 		}
-		target, err := os.Readlink("/proc/thread-self/fd/" + e.Name())
-		if err != nil {
+		r := Runtime{fds: []int{fd}}
+		found := false
+		for watched, edge := range watches(fd) {
+			found = found || watched == probeFD
+			// The poller interrupts itself through an eventfd, the only one that it watches by level.
+			if !edge && isFile(watched, "anon_inode:[eventfd]") {
+				r.fds = append(r.fds, watched)
+			}
+		}
+		if found {
+			return r, nil
+		}
+	}
+	return Runtime{}, fmt.Errorf("start the runtime's poller: no epoll descriptor in the table watches it")
+}
+
+// isFile reports whether descriptor fd is of the kind that /proc shows as prefix.
+func isFile(fd int, prefix string) bool {
+	target, err := os.Readlink("/proc/thread-self/fd/" + strconv.Itoa(fd))
+	return err == nil && strings.HasPrefix(target, prefix)
+}
+
+// watches lists what an epoll descriptor watches, from /proc/PID/fdinfo (proc(5)), and whether by edge.
+func watches(epoll int) map[int]bool {
+	b, err := os.ReadFile("/proc/thread-self/fdinfo/" + strconv.Itoa(epoll))
+	if err != nil {
+		return nil
+	}
+	watched := make(map[int]bool)
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 4 || f[0] != "tfd:" || f[2] != "events:" {
 			continue
 		}
-		if strings.HasPrefix(target, "anon_inode:[eventpoll]") {
-			epolls++
-			r.fds = append(r.fds, fd)
-		}
-		if strings.HasPrefix(target, "anon_inode:[eventfd]") {
-			r.fds = append(r.fds, fd)
+		fd, err := strconv.Atoi(f[1])
+		events, err2 := strconv.ParseUint(f[3], 16, 32)
+		if err == nil && err2 == nil {
+			watched[fd] = events&unix.EPOLLET != 0
 		}
 	}
-	if epolls == 0 {
-		return Runtime{}, fmt.Errorf("start the runtime's poller: no epoll descriptor in the table")
-	}
-	return r, nil
+	return watched
 }
 
 // OnLeader reports whether the calling thread is the thread-group leader, whose table must not be split.
@@ -71,8 +101,8 @@ func PrivateTable(r Runtime, keep []int) error {
 	if OnLeader() {
 		return fmt.Errorf("private descriptor table: the thread-group leader keeps the process's")
 	}
-	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
-		return os.NewSyscallError("unshare", err)
+	if err := unshareFiles(); err != nil {
+		return err
 	}
 	all := slices.Concat([]int{0, 1, 2}, r.fds, keep)
 	slices.Sort(all)
@@ -85,6 +115,20 @@ func PrivateTable(r Runtime, keep []int) error {
 	}
 	closeRange(next, int(^uint32(0)>>1))
 	return nil
+}
+
+// unshareFiles splits the calling thread's table off. Where a container's filter forbids unshare for the
+// sake of namespaces, close_range (Linux 5.9) does the same.
+func unshareFiles() error {
+	err := unix.Unshare(unix.CLONE_FILES)
+	if err == nil {
+		return nil
+	}
+	const beyond = 1<<31 - 1 // closes nothing
+	if unix.CloseRange(beyond, beyond, unix.CLOSE_RANGE_UNSHARE) == nil {
+		return nil
+	}
+	return os.NewSyscallError("unshare", err)
 }
 
 func closeRange(first, last int) {
