@@ -140,6 +140,9 @@ type Group struct {
 	failed    error      // guarded by mu
 	wg        sync.WaitGroup
 	done      chan struct{} // closed when a loop failed
+	over      chan struct{} // closed when Close is done
+
+	startAgain time.Duration // guarded by mu: when to try again to start a loop after that failed
 
 	lastShed atomic.Int64
 }
@@ -174,22 +177,27 @@ func NewGroup(o Options) (*Group, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	limit, _ := sys.Descriptors()
+	limit, private := o.System.Tables()
+	if !private && o.Table == TableAuto {
+		o.Table = TableShared
+	}
 	y, err := Plan(o.MaxConns, o.Loops, o.Table, limit, runtime.GOMAXPROCS(0))
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{options: o, layout: y, system: o.System, log: o.Log, done: make(chan struct{}), out: -1, outEnd: -1}
+	g := &Group{options: o, layout: y, system: o.System, log: o.Log, done: make(chan struct{}), over: make(chan struct{}), out: -1, outEnd: -1}
 	if g.out, g.outEnd, err = o.System.NewChute(); err != nil {
 		return nil, err
 	}
 	for i := range y.MaxLoops {
 		l := &Loop{group: g, index: i, budget: y.Budget, cur: none, inbox: inbox{limit: o.Inbox}}
 		l.inbox.stopped = true
-		if l.waker, err = o.System.NewWaker(); err == nil {
-			l.in, l.out, err = o.System.NewChute()
+		if l.waker, err = o.System.NewWaker(); err != nil {
+			g.release()
+			return nil, err
 		}
-		if err != nil {
+		if l.in, l.out, err = o.System.NewChute(); err != nil {
+			l.waker.Close()
 			g.release()
 			return nil, err
 		}
@@ -302,15 +310,23 @@ func (l *Loop) open() (err error) {
 	}
 	gen := l.slab.gen
 	if l.slab, err = newSlab(g.system, l.budget+refusals); err != nil {
+		_ = l.poller.Close()
 		return err
 	}
 	l.slab.gen = gen // ids of an earlier life of the loop stay stale
 	l.wheel.reset()
 	l.events = make([]sys.Event, 512)
 	l.rbuf = make([]byte, g.options.ReadBuffer)
-	l.listeners = make(map[uint32]int32)
+	if l.pbuf = l.rbuf; len(l.pbuf) < sys.MaxPassed {
+		l.pbuf = make([]byte, sys.MaxPassed)
+	}
+	l.listeners = make(map[uint32]listening)
+	l.resume = 0
 	l.emptied = g.system.Now()
 	if err := l.poller.Add(l.out, sys.Key{Slot: chuteSlot}, sys.Readable); err != nil {
+		_ = l.poller.Close()
+		g.system.Unmap(l.slab.mem)
+		l.slab = slab{gen: gen}
 		return err
 	}
 	l.handler = g.options.NewHandler(l)
@@ -319,21 +335,23 @@ func (l *Loop) open() (err error) {
 
 // close ends what open made. err is why the loop failed, nil in good order.
 func (l *Loop) close(err error) {
-	if err != nil {
-		for i := range l.slab.fresh {
-			if s := &l.slab.slots[i]; s.gen != 0 {
-				l.doom(i, End{Kind: EndError, Err: err})
-			}
-		}
-		l.reap()
-	}
+	l.stopping = true
 	l.state.Store(stateEnding)
+	end := End{Kind: EndStopped}
+	if err != nil {
+		end = End{Kind: EndError, Err: err}
+	}
+	l.endAll(end)
+	// Who was told that a post or call is taken may wait for what it does.
 	l.inbox.stop(true)
+	l.inbox.drain(l.dispatchPost)
+	l.inbox.release()
+	l.endAll(end)
 	l.handler.Stopped()
 	_ = l.poller.Close()
 	l.group.system.Unmap(l.slab.mem)
 	l.slab = slab{gen: l.slab.gen}
-	l.handler, l.poller, l.events, l.rbuf, l.scratch = nil, nil, nil, nil, nil
+	l.handler, l.poller, l.events, l.rbuf, l.pbuf, l.scratch = nil, nil, nil, nil, nil, nil
 	l.queues, l.idle, l.dirty, l.doomed, l.listeners = nil, nil, nil, nil, nil
 	l.wheel = wheel{}
 	l.stopping = false
@@ -349,38 +367,53 @@ func (l *Loop) retired() bool {
 	if l.slab.live > 0 || !g.retires(l) || l.now-l.emptied < retireAfter || !g.mu.TryLock() {
 		return false
 	}
-	defer g.mu.Unlock()
-	for _, ln := range g.listeners {
-		if ln.owner == l.index {
+	// The listener that the loop was started for goes to one that stays.
+	for k := range l.listeners {
+		to, room := g.roomiest(g.layout.Loops)
+		if room < g.layout.Budget/4 || g.giveListener(l, k, to) != nil {
+			l.emptied = l.now // ask again later
+			g.mu.Unlock()
 			return false
 		}
 	}
-	l.takeIn() // what Adopt dropped before the lock was ours
-	if l.slab.live > 0 || !l.inbox.stop(false) {
+	// Nobody drops anything into the chute while the lock is ours, but a handler must not run under it.
+	if fd, n, err := l.poller.Receive(l.out, l.pbuf); err == nil {
+		g.mu.Unlock()
+		l.adopt(fd, l.pbuf[:n])
+		return false
+	}
+	defer g.mu.Unlock()
+	if !l.inbox.stop(false) {
 		return false
 	}
 	l.state.Store(stateEnding)
 	return true
 }
 
-// room is the loop with the most room, started if need be; nil when there is none. g.mu is held.
-func (g *Group) room() *Loop {
-	var best *Loop
-	most := 0
-	for _, l := range g.loops {
+// roomiest is the running one of the first n loops with the most room, and how much that is; nil when all
+// are full. g.mu is held.
+func (g *Group) roomiest(n int) (best *Loop, room int) {
+	for _, l := range g.loops[:n] {
 		if l.state.Load() != stateRunning {
 			continue
 		}
-		if r := l.budget - int(l.Stats.Live.Load()); r > most {
-			best, most = l, r
+		if r := l.budget - int(l.Stats.Live.Load()); r > room {
+			best, room = l, r
 		}
 	}
+	return best, room
+}
+
+// room is the loop with the most room, started if need be; nil when there is none. g.mu is held.
+func (g *Group) room() *Loop {
+	best, most := g.roomiest(len(g.loops))
 	// A loop that is nearly full would be full again at once; better start one that is empty.
-	if most < g.layout.Budget/16 {
+	if most < max(1, g.layout.Budget/16) && g.system.Now() >= g.startAgain {
 		for i, l := range g.loops {
 			if l.state.Load() == stateIdle {
 				if err := g.startLoop(i); err != nil {
-					g.log.Error("another loop is needed and does not start", "error", err)
+					g.startAgain = g.system.Now() + acceptPause
+					g.logSeldom("another loop is needed and does not start", i, err)
 					break
 				}
 				return l
@@ -390,28 +423,37 @@ func (g *Group) room() *Loop {
 	return best
 }
 
+// giveListener moves listener k between loops. It is called on from's thread; g.mu is held.
+func (g *Group) giveListener(from *Loop, k uint32, to *Loop) error {
+	if int(k) >= len(g.listeners) {
+		return ErrStopped // StopAccepting is under way
+	}
+	fd := g.listeners[k].fd
+	if err := to.Call(func() { to.listen(k, fd) }); err != nil {
+		return err
+	}
+	g.listeners[k].owner = to.index
+	from.unlisten(k)
+	return nil
+}
+
 // moveListener gives a full loop's listener to one with room. It reports false when there is none.
 func (g *Group) moveListener(from *Loop, k uint32) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.running || int(k) >= len(g.listeners) {
+	if !g.running {
 		return false
 	}
 	to := g.room()
 	if to == nil || to == from {
 		return false
 	}
-	fd := g.listeners[k].fd
-	if to.Call(func() { to.listen(k, fd) }) != nil {
-		return false
-	}
-	g.listeners[k].owner = to.index
-	from.unlisten(k)
-	return true
+	return g.giveListener(from, k, to) == nil
 }
 
-// Adopt moves a TCP connection with data (1 to 64 KiB that Handler.Opened gets) into a loop with room and
-// closes c. On error c stays the caller's. Any goroutine may call it.
+// Adopt moves a TCP connection with data (1 to sys.MaxPassed bytes that Handler.Opened gets) into a loop
+// with room; c must not be used any more. On error c stays the caller's. Any goroutine but a loop's may
+// call it.
 func (g *Group) Adopt(c net.Conn, data []byte) error {
 	g.mu.Lock()
 	if !g.running {
@@ -428,10 +470,7 @@ func (g *Group) Adopt(c net.Conn, data []byte) error {
 	if errors.Is(err, sys.ErrWouldBlock) {
 		return ErrFull
 	}
-	if err != nil {
-		return err
-	}
-	return c.Close()
+	return err
 }
 
 // Post leaves a record for the conn that id names. See Loop.Post.
@@ -474,6 +513,12 @@ func (g *Group) StopAccepting() {
 	g.mu.Lock()
 	lns := g.listeners
 	g.listeners = nil
+	if g.layout.Private {
+		// Before the lock is released: a loop that starts from now on must not get descriptors of them.
+		for _, ln := range lns {
+			g.system.CloseListener(ln.fd)
+		}
+	}
 	g.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, l := range g.loops {
@@ -499,9 +544,22 @@ func (g *Group) StopAccepting() {
 		}
 	}
 	wg.Wait()
-	for _, ln := range lns {
-		g.system.CloseListener(ln.fd)
+	if !g.layout.Private {
+		for _, ln := range lns {
+			g.system.CloseListener(ln.fd)
+		}
 	}
+}
+
+// Active is the number of loops that run now.
+func (g *Group) Active() int {
+	n := 0
+	for _, l := range g.loops {
+		if l.state.Load() == stateRunning {
+			n++
+		}
+	}
+	return n
 }
 
 // Live is the number of conns on all loops.
@@ -531,7 +589,8 @@ func (g *Group) Close() error {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
-		return nil
+		<-g.over
+		return g.failed
 	}
 	g.closed, g.running = true, false
 	g.mu.Unlock()
@@ -541,9 +600,8 @@ func (g *Group) Close() error {
 	}
 	g.wg.Wait()
 	g.release()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.failed
+	close(g.over)
+	return g.failed // nobody is left who could set it
 }
 
 func (g *Group) release() {
@@ -556,13 +614,13 @@ func (g *Group) release() {
 	}
 }
 
-// logShed says at most once a second that accepting had to pause.
-func (g *Group) logShed(loop int, err error) {
+// logSeldom says, at most once a second, what a loop cannot do.
+func (g *Group) logSeldom(what string, loop int, err error) {
 	now := int64(g.system.Now())
 	last := g.lastShed.Load()
 	if last != 0 && now-last < int64(time.Second) || !g.lastShed.CompareAndSwap(last, now) {
 		return
 	}
 	// Not on the loop's thread: a log handler may open files.
-	go g.log.Error("accepting pauses", "loop", loop, "error", err, "pause", acceptPause)
+	go g.log.Error(what, "loop", loop, "error", err)
 }

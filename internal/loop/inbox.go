@@ -38,8 +38,11 @@ const (
 	keepInbox    = 64 << 10 // a larger drained buffer is given to the collector
 )
 
-// post appends one record. head and tail are copied. It reports whether the loop has to be woken.
+// post appends one record; payload is copied. It reports whether the loop has to be woken.
 func (b *inbox) post(id ID, kind uint8, payload []byte) (wake bool, err error) {
+	if kind == callKind {
+		panic("post to loop: kind 255 is the loop's own")
+	}
 	b.mu.Lock()
 	if b.stopped {
 		b.mu.Unlock()
@@ -107,7 +110,8 @@ func (b *inbox) drain(record func(id ID, kind uint8, payload []byte)) {
 	b.spareCalls = calls
 }
 
-// stop refuses posts from now on, unless something is waiting and force is not set.
+// stop refuses posts from now on, unless something is waiting and force is not set. What was taken before
+// stays to be drained.
 func (b *inbox) stop(force bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,10 +119,15 @@ func (b *inbox) stop(force bool) bool {
 		return false
 	}
 	b.stopped = true
+	return true
+}
+
+// release gives the buffers of a stopped and drained inbox to the collector.
+func (b *inbox) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.buf, b.calls = nil, nil
 	b.spare, b.spareCalls = nil, nil
-	b.pending.Store(false)
-	return true
 }
 
 func (b *inbox) start() {

@@ -3,6 +3,7 @@ package loop
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,12 +22,18 @@ const (
 	readBudget   = 256 << 10 // bytes per readiness of a conn, so that a fast sender doesn't starve the others
 	scratchFlush = 64 << 10  // bytes for one conn that are written before its handler is done
 	keepQueue    = 16 << 10  // a larger write queue's buffer is given to the collector when it is empty
+	keepSlots    = 1024      // slots whose pages an empty loop keeps
 	maxKept      = 1024      // empty write queues whose buffers are kept
 
 	lingerTicks  = 20 // how long a finished conn waits for the peer's FIN
 	refusedTicks = 10 // the same for a refused one
 	acceptPause  = 500 * time.Millisecond
+
+	// maxTimer is the longest timer, well within half of what a tick counter spans.
+	maxTimer = 1 << 30 * Tick
 )
+
+var errAdoptFull = errors.New("adopt: the descriptor table is full")
 
 // Loop is one thread's conns. Methods without another word belong to the loop's thread.
 type Loop struct {
@@ -52,14 +59,15 @@ type Loop struct {
 	tick      uint32 // now in ticks; wheel.tick follows when the events of the iteration are served
 	events    []sys.Event
 	rbuf      []byte
+	pbuf      []byte // what comes with an adopted descriptor; rbuf if that is large enough
 	cur       uint32 // the conn whose data is being handled, or none
 	scratch   []byte // what cur's handler wrote
 	queues    []queue
 	idle      []uint32 // empty queues
 	dirty     []uint32 // conns whose queue has to be tried at the end of the iteration
 	doomed    []doom
-	listeners map[uint32]int32 // number → descriptor
-	resume    time.Duration    // when to take up accepting again after a shed; 0 when not paused
+	listeners map[uint32]listening
+	resume    time.Duration // when to take up accepting again after a shed; 0 when not paused
 	stopping  bool
 	emptied   time.Duration // since when no conn is left
 }
@@ -72,10 +80,25 @@ type queue struct {
 
 func (q *queue) len() int { return len(q.buf) - q.head }
 
+// compact drops what is written once it outweighs what waits: a queue that never runs empty must not grow.
+func (q *queue) compact() {
+	if q.head > len(q.buf)/2 {
+		n := copy(q.buf, q.buf[q.head:])
+		q.buf, q.head = q.buf[:n], 0
+	}
+}
+
+// listening is one listener of a loop.
+type listening struct {
+	fd      int32
+	watched bool // in the poller; not while accepting pauses
+}
+
 type doom struct {
-	i   uint32
-	gen uint32
-	end End
+	i      uint32
+	gen    uint32
+	broken bool // a write failed: what the peer said before it went may still be in the socket
+	end    End
 }
 
 // Index is the loop's number in its group. Any goroutine may call it.
@@ -103,6 +126,9 @@ func (l *Loop) Find(id ID) (i uint32, ok bool) {
 	return i, true
 }
 
+// Slots bounds the slot indexes, for a handler's own tables.
+func (l *Loop) Slots() int { return len(l.slab.slots) }
+
 // Live is the number of conns. Any goroutine may read Stats.Live instead.
 func (l *Loop) Live() int { return l.slab.live }
 
@@ -115,8 +141,10 @@ func (l *Loop) Each(f func(i uint32)) {
 	}
 }
 
-// Post leaves a record for the handler's Post and wakes the loop if it sleeps. payload is copied. Any
-// goroutine may call it; it never blocks: the error is ErrFull or ErrStopped.
+// Post leaves a record for the handler's Post and wakes the loop if it sleeps. payload is copied; kind is
+// below 255. Any goroutine may call it, but no thread of another group's loop, in whose table the wake-up's
+// descriptor means something else. It never blocks: the error is ErrFull or ErrStopped. What was taken is
+// delivered, even if the loop ends meanwhile.
 func (l *Loop) Post(id ID, kind uint8, payload []byte) error {
 	wake, err := l.inbox.post(id, kind, payload)
 	if wake {
@@ -137,7 +165,7 @@ func (l *Loop) Call(f func()) error {
 // SetTimer has Handler.Timer called for conn i after d, rounded up to ticks, instead of when it was set
 // before.
 func (l *Loop) SetTimer(i uint32, d time.Duration) {
-	l.SetTimerTick(i, l.tick+1+uint32((d-1)/Tick))
+	l.SetTimerTick(i, l.tick+1+uint32((min(d, maxTimer)-1)/Tick))
 }
 
 // SetTimerTick is SetTimer with the tick that it is due at.
@@ -172,13 +200,11 @@ func (l *Loop) Commit(i uint32, b []byte) {
 	s := &l.slab.slots[i]
 	if s.queue == 0 {
 		if s.flags&(flagFinishing|flagDoomed) != 0 {
-			b = b[:0]
+			b = b[:len(l.scratch)]
 		}
 		l.scratch = b
 		if len(b) >= scratchFlush {
-			if err := l.flushScratch(); err != nil {
-				l.ended(i, err)
-			}
+			l.flushScratch()
 		}
 		return
 	}
@@ -196,6 +222,18 @@ func (l *Loop) Commit(i uint32, b []byte) {
 
 // Write appends b, which is copied, to what leaves for conn i.
 func (l *Loop) Write(i uint32, b []byte) { l.Commit(i, append(l.Buffer(i), b...)) }
+
+// Flush writes what waits for conn i as far as its socket takes it now, instead of at the end of the
+// iteration. The conn may be on its way out afterwards.
+func (l *Loop) Flush(i uint32) {
+	s := &l.slab.slots[i]
+	switch {
+	case s.queue == 0 && i == l.cur:
+		l.flushScratch()
+	case s.queue != 0 && s.flags&(flagBlocked|flagDoomed) == 0:
+		l.flushQueue(i)
+	}
+}
 
 // Queued is the number of bytes that conn i's socket did not take yet.
 func (l *Loop) Queued(i uint32) int {
@@ -221,17 +259,21 @@ func (l *Loop) Paused(i uint32) bool { return l.slab.slots[i].flags&flagPaused !
 // Resume ends Pause.
 func (l *Loop) Resume(i uint32) {
 	s := &l.slab.slots[i]
-	if s.flags&flagPaused != 0 {
+	if s.flags&flagPaused != 0 && s.flags&flagDoomed == 0 {
 		s.flags &^= flagPaused
 		l.watch(i)
 	}
 }
 
-// Finish ends conn i in good order: what is queued is written, then our FIN is sent, then the peer's is
-// awaited for two seconds. The handler gets no more data of it.
+// Finish ends conn i in good order: what is queued is written, for which the peer has two seconds, then our
+// FIN is sent, then the peer's is awaited for two seconds. The handler gets no more data of it.
 func (l *Loop) Finish(i uint32) {
 	s := &l.slab.slots[i]
 	if s.flags&(flagFinishing|flagDoomed) != 0 {
+		return
+	}
+	if s.flags&flagConnecting != 0 {
+		l.doom(i, End{Kind: EndLocal})
 		return
 	}
 	s.flags |= flagFinishing
@@ -257,9 +299,13 @@ func (l *Loop) Abort(i uint32) {
 	l.doom(i, End{Kind: EndLocal})
 }
 
-// PassTo moves conn i's descriptor with data into a chute and ends the conn here. On error it stays.
+// PassTo moves conn i's descriptor with data into a chute and ends the conn here. On error it stays. What
+// is still Queued is lost.
 func (l *Loop) PassTo(i uint32, in int32, data []byte) error {
 	s := &l.slab.slots[i]
+	if s.flags&flagDoomed != 0 {
+		return os.ErrClosed
+	}
 	// The file lives on in another table, and an epoll watches files: take it out first.
 	if s.flags&flagUnwatched == 0 {
 		if err := l.poller.Remove(s.fd); err != nil {
@@ -278,6 +324,9 @@ func (l *Loop) PassTo(i uint32, in int32, data []byte) error {
 
 // Dial starts a connection. Opened tells when it stands, Closed when it failed.
 func (l *Loop) Dial(from, to netip.AddrPort) (uint32, error) {
+	if l.stopping {
+		return none, ErrStopped
+	}
 	if l.slab.live >= l.budget {
 		return none, ErrFull
 	}
@@ -309,10 +358,13 @@ func (l *Loop) run() error {
 	for {
 		l.inbox.drain(l.dispatchPost)
 		l.reap()
-		l.flushDirty()
-		l.reap()
 		if l.stopping || l.retired() {
 			return nil
+		}
+		// Closed may write to other conns, and a write may end one.
+		for len(l.dirty) > 0 || len(l.doomed) > 0 {
+			l.flushDirty()
+			l.reap()
 		}
 		busy := l.group.system.Now() - l.now
 		l.Stats.iteration(busy)
@@ -446,9 +498,7 @@ func (l *Loop) readable(i uint32) {
 
 // served ends the time in which conn i is the current one: what its handler wrote leaves.
 func (l *Loop) served(i uint32) {
-	if err := l.flushScratch(); err != nil {
-		l.broken(i, err)
-	}
+	l.flushScratch()
 	l.cur = none
 	s := &l.slab.slots[i]
 	if s.flags&(flagFinishing|flagLingering|flagDoomed) == flagFinishing && s.queue == 0 {
@@ -476,6 +526,9 @@ func (l *Loop) linger(i uint32) {
 		return
 	}
 	s.flags |= flagLingering
+	if s.flags&flagFinishing != 0 {
+		l.wheel.set(l.slab.slots, i, l.tick+1+lingerTicks)
+	}
 	l.poller.ShutdownWrite(s.fd)
 }
 
@@ -497,9 +550,13 @@ func (l *Loop) reap() {
 		if s.gen != d.gen {
 			continue
 		}
+		if d.broken {
+			l.lastWords(d.i)
+		}
 		if s.queue != 0 {
-			// A dropped conn's queue gets one last try: the kernel may have room.
-			if d.end.Kind == EndLocal && s.fd >= 0 && s.flags&flagBlocked == 0 {
+			// The queue of one that we end gets a last try: the kernel may have room, and a peer that sent
+			// its FIN may still read.
+			if d.end.Kind != EndError && d.end.Kind != EndPassed && s.fd >= 0 && s.flags&(flagBlocked|flagConnecting) == 0 {
 				q := &l.queues[s.queue-1]
 				if n, err := l.poller.Write(s.fd, q.buf[q.head:]); err == nil {
 					l.Stats.BytesOut.Add(uint64(n))
@@ -510,28 +567,38 @@ func (l *Loop) reap() {
 		l.wheel.clear(l.slab.slots, d.i)
 		if s.fd >= 0 {
 			l.poller.CloseSocket(s.fd, false)
+			s.fd = -1
 		}
 		if s.flags&flagRefused == 0 {
 			l.handler.Closed(d.i, d.end)
 			l.Stats.Closed.Add(1)
+			if s.queue != 0 { // Closed wrote to the conn that is over
+				l.giveQueue(d.i)
+			}
 		}
+		used := l.slab.fresh
 		l.slab.put(d.i)
 		l.Stats.Live.Add(-1)
 		if l.slab.live == 0 {
-			l.empty()
+			l.empty(used)
 		}
 	}
 	l.doomed = l.doomed[:0]
 }
 
-// empty gives back what a loop without conns does not need.
-func (l *Loop) empty() {
+// empty gives back what a loop without conns does not need. used is how many slots were in use since it
+// was empty before: giving back and faulting in the pages of a few would cost more than they are.
+func (l *Loop) empty(used uint32) {
 	l.emptied = l.now
+	if used < keepSlots {
+		return
+	}
 	l.group.system.Discard(l.slab.mem)
 	l.queues, l.idle = nil, nil
 	if cap(l.scratch) > scratchFlush {
 		l.scratch = nil
 	}
+	l.handler.Emptied()
 }
 
 // watch tells the poller what conn i waits for now.
@@ -541,7 +608,7 @@ func (l *Loop) watch(i uint32) {
 	if s.flags&flagPaused == 0 {
 		in |= sys.Readable
 	}
-	if s.flags&flagBlocked != 0 {
+	if s.flags&(flagBlocked|flagConnecting) != 0 {
 		in |= sys.Writable
 	}
 	k := sys.Key{Slot: i, Gen: s.gen}
@@ -579,10 +646,10 @@ func (l *Loop) giveQueue(i uint32) {
 	s.queue = 0
 }
 
-// flushScratch writes what the current conn's handler appended. The error is the kernel's.
-func (l *Loop) flushScratch() error {
+// flushScratch writes what the current conn's handler appended.
+func (l *Loop) flushScratch() {
 	if len(l.scratch) == 0 {
-		return nil
+		return
 	}
 	i, b := l.cur, l.scratch
 	if cap(b) > 4*scratchFlush {
@@ -592,12 +659,13 @@ func (l *Loop) flushScratch() error {
 	}
 	s := &l.slab.slots[i]
 	if s.fd < 0 {
-		return nil
+		return
 	}
 	n, err := l.poller.Write(s.fd, b)
 	l.Stats.Writes.Add(1)
 	if err != nil && err != sys.ErrWouldBlock {
-		return err
+		l.broken(i, err)
+		return
 	}
 	l.Stats.BytesOut.Add(uint64(n))
 	if b = b[n:]; len(b) > 0 && s.flags&flagDoomed == 0 {
@@ -608,12 +676,12 @@ func (l *Loop) flushScratch() error {
 		s.flags |= flagBlocked
 		l.watch(i)
 	}
-	return nil
 }
 
 // flushDirty writes what posts and timers left for conns.
 func (l *Loop) flushDirty() {
-	for _, i := range l.dirty {
+	for k := 0; k < len(l.dirty); k++ { // a callback may write to others
+		i := l.dirty[k]
 		s := &l.slab.slots[i]
 		if s.flags&flagDirty == 0 {
 			continue // ended, and the slot perhaps used again
@@ -634,6 +702,7 @@ func (l *Loop) flushQueue(i uint32) {
 		n, err := l.poller.Write(s.fd, q.buf[q.head:])
 		l.Stats.Writes.Add(1)
 		if err == sys.ErrWouldBlock || (err == nil && n == 0) {
+			q.compact()
 			if s.flags&flagBlocked == 0 {
 				s.flags |= flagBlocked
 				l.watch(i)
@@ -657,32 +726,37 @@ func (l *Loop) flushQueue(i uint32) {
 	switch {
 	case s.flags&flagFinishing != 0:
 		l.linger(i)
-	case s.flags&flagRefused != 0:
-		l.linger(i)
-	case blocked:
+	case blocked && s.flags&flagDoomed == 0:
 		l.handler.Drained(i)
 	}
 }
 
 // broken is called when a write told that conn i is over. What the peer said before it went is still in
-// the socket and may tell why: it is read first.
+// the socket and may tell why. It is read when the conn ends, since the read buffer may be in use now.
 func (l *Loop) broken(i uint32, err error) {
 	s := &l.slab.slots[i]
-	if s.flags&(flagDoomed|flagFinishing|flagRefused) == 0 {
-		for range 16 {
-			n, rerr := l.poller.Read(s.fd, l.rbuf)
-			if rerr != nil || n == 0 {
-				break
-			}
-			l.Stats.BytesIn.Add(uint64(n))
-			l.handler.Data(i, l.rbuf[:n])
-			if s.flags&(flagDoomed|flagFinishing) != 0 {
-				break
-			}
-		}
-		l.scratch = l.scratch[:0]
+	if s.flags&flagDoomed != 0 {
+		return
 	}
 	l.ended(i, err)
+	l.doomed[len(l.doomed)-1].broken = s.flags&(flagFinishing|flagPaused) == 0
+}
+
+// lastWords hands on what is left to read of a broken conn.
+func (l *Loop) lastWords(i uint32) {
+	fd := l.slab.slots[i].fd
+	for range 16 {
+		if fd < 0 {
+			return
+		}
+		n, err := l.poller.Read(fd, l.rbuf)
+		if err != nil || n == 0 {
+			return
+		}
+		l.Stats.Reads.Add(1)
+		l.Stats.BytesIn.Add(uint64(n))
+		l.handler.Data(i, l.rbuf[:n])
+	}
 }
 
 // connected is called when a dialled conn's socket is ready.
@@ -702,7 +776,7 @@ func (l *Loop) connected(i uint32) {
 
 // accept takes some connections from listener number k; more tells that there may be others.
 func (l *Loop) accept(k uint32) (more bool) {
-	fd, ok := l.listeners[k]
+	ln, ok := l.listeners[k]
 	if !ok {
 		return false
 	}
@@ -710,7 +784,7 @@ func (l *Loop) accept(k uint32) (more bool) {
 		if l.slab.live >= l.budget && l.group.moveListener(l, k) {
 			return false
 		}
-		c, peer, err := l.poller.Accept(fd)
+		c, peer, err := l.poller.Accept(ln.fd)
 		if err == sys.ErrWouldBlock {
 			return false
 		}
@@ -763,38 +837,43 @@ func (l *Loop) accept(k uint32) (more bool) {
 // shed stops accepting for a while: the kernel has no descriptor or no memory for another connection.
 func (l *Loop) shed(err error) {
 	l.Stats.Shed.Add(1)
-	l.group.logShed(l.index, err)
+	l.group.logSeldom("accepting pauses", l.index, err)
 	l.resume = l.now + acceptPause
-	for _, fd := range l.listeners {
-		_ = l.poller.Remove(fd)
+	for k, ln := range l.listeners {
+		if ln.watched {
+			_ = l.poller.Remove(ln.fd)
+			l.listeners[k] = listening{fd: ln.fd}
+		}
 	}
 }
 
 func (l *Loop) resumeAccepting() {
 	l.resume = 0
-	for k, fd := range l.listeners {
-		if err := l.poller.Add(fd, sys.Key{Slot: listenerSlot, Gen: k}, sys.Readable); err != nil {
-			l.resume = l.now + acceptPause
+	for k, ln := range l.listeners {
+		if !ln.watched {
+			l.listen(k, ln.fd)
 		}
 	}
 }
 
 // listen takes over listener number k.
 func (l *Loop) listen(k uint32, fd int32) {
-	l.listeners[k] = fd
-	if l.resume != 0 {
-		return
+	ln := listening{fd: fd}
+	if l.resume == 0 {
+		if err := l.poller.Add(fd, sys.Key{Slot: listenerSlot, Gen: k}, sys.Readable); err != nil {
+			l.resume = l.now + acceptPause
+		} else {
+			ln.watched = true
+		}
 	}
-	if err := l.poller.Add(fd, sys.Key{Slot: listenerSlot, Gen: k}, sys.Readable); err != nil {
-		l.resume = l.now + acceptPause
-	}
+	l.listeners[k] = ln
 }
 
 // unlisten lets go of listener number k.
 func (l *Loop) unlisten(k uint32) {
-	if fd, ok := l.listeners[k]; ok {
-		if l.resume == 0 {
-			_ = l.poller.Remove(fd)
+	if ln, ok := l.listeners[k]; ok {
+		if ln.watched {
+			_ = l.poller.Remove(ln.fd)
 		}
 		delete(l.listeners, k)
 	}
@@ -803,50 +882,61 @@ func (l *Loop) unlisten(k uint32) {
 // takeIn adopts what others dropped into the chute.
 func (l *Loop) takeIn() {
 	for range acceptBatch {
-		fd, n, err := l.poller.Receive(l.out, l.rbuf)
+		fd, n, err := l.poller.Receive(l.out, l.pbuf)
 		if err != nil {
 			return
 		}
-		if fd < 0 {
-			l.group.logShed(l.index, errors.New("adopt: the descriptor table is full"))
-			continue
-		}
-		i := l.slab.take()
-		if i == none {
-			l.poller.CloseSocket(fd, true)
-			continue
-		}
-		s := &l.slab.slots[i]
-		s.fd = fd
-		l.Stats.Live.Add(1)
-		l.Stats.Adopted.Add(1)
-		if l.group.options.Socket.UserTimeout > 0 {
-			l.poller.SetUserTimeout(fd, l.group.options.Socket.UserTimeout)
-		}
-		if err := l.poller.Add(fd, sys.Key{Slot: i, Gen: s.gen}, sys.Readable); err != nil {
-			s.flags |= flagUnwatched | flagRefused
-			l.doom(i, End{Kind: EndError, Err: err})
-			l.reap()
-			continue
-		}
-		l.cur = i
-		l.handler.Opened(i, Opening{How: Adopted, Data: l.rbuf[:n]})
-		l.served(i)
-		if len(l.doomed) > 0 {
-			l.reap()
-		}
+		l.adopt(fd, l.pbuf[:n])
 	}
 }
 
-// Stop ends the loop: every conn gets Closed with EndStopped. Any goroutine may call it.
+// adopt makes a conn of a descriptor that came out of the chute.
+func (l *Loop) adopt(fd int32, data []byte) {
+	if fd < 0 {
+		l.group.logSeldom("conns are lost", l.index, errAdoptFull)
+		return
+	}
+	i := l.slab.take()
+	if i == none {
+		l.poller.CloseSocket(fd, true)
+		l.group.logSeldom("conns are lost", l.index, ErrFull)
+		return
+	}
+	s := &l.slab.slots[i]
+	s.fd = fd
+	l.Stats.Live.Add(1)
+	l.Stats.Adopted.Add(1)
+	if l.group.options.Socket.UserTimeout > 0 {
+		l.poller.SetUserTimeout(fd, l.group.options.Socket.UserTimeout)
+	}
+	if err := l.poller.Add(fd, sys.Key{Slot: i, Gen: s.gen}, sys.Readable); err != nil {
+		s.flags |= flagUnwatched | flagRefused
+		l.doom(i, End{Kind: EndError, Err: err})
+		l.reap()
+		return
+	}
+	l.cur = i
+	l.handler.Opened(i, Opening{How: Adopted, Data: data})
+	l.served(i)
+	if len(l.doomed) > 0 {
+		l.reap()
+	}
+}
+
+// stop ends the loop: every conn gets Closed with EndStopped. Any goroutine may call it.
 func (l *Loop) stop() error {
 	return l.Call(func() {
-		for i := range l.slab.fresh {
-			if s := &l.slab.slots[i]; s.gen != 0 {
-				l.doom(i, End{Kind: EndStopped})
-			}
-		}
-		l.reap()
 		l.stopping = true
+		l.endAll(End{Kind: EndStopped})
 	})
+}
+
+// endAll ends every conn.
+func (l *Loop) endAll(e End) {
+	for i := range l.slab.fresh {
+		if s := &l.slab.slots[i]; s.gen != 0 {
+			l.doom(i, e)
+		}
+	}
+	l.reap()
 }

@@ -25,6 +25,7 @@ func (e *echo) Post(id ID, kind uint8, payload []byte) {
 	}
 }
 func (e *echo) Stopped() {}
+func (e *echo) Emptied() {}
 
 func TestSmoke(t *testing.T) {
 	for _, table := range []Table{TableShared, TablePrivate} {

@@ -43,6 +43,8 @@ type Waker interface {
 // System is the kernel as a group sees it: it makes what has to exist before any loop runs. The real one
 // is chosen by NewSystem; tests bring their own.
 type System interface {
+	// Tables tells how many descriptors one table holds, and whether threads can have tables of their own.
+	Tables() (limit int, private bool)
 	// Listen opens count sockets on one address between which the system spreads connections.
 	Listen(addr netip.AddrPort, count int, o sys.ListenOptions) ([]int32, netip.AddrPort, error)
 	CloseListener(fd int32)
@@ -52,7 +54,7 @@ type System interface {
 	// Enter prepares the calling thread (locked) for a loop and makes its poller; with private, the thread
 	// gets a descriptor table of its own that keeps the descriptors made by Listen, NewWaker and NewChute.
 	Enter(w Waker, private bool, batch int) (Poller, error)
-	// PassConn drops a duplicate of c's socket into a chute from any goroutine; c stays open.
+	// PassConn drops c's socket into a chute from any goroutine. On success c is used up.
 	PassConn(in int32, c net.Conn, data []byte) error
 	// ReceiveConn waits, on any goroutine, for a conn in the chute, until CloseChute.
 	ReceiveConn(out int32, b []byte) (c net.Conn, n int, err error)

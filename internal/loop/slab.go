@@ -29,6 +29,7 @@ const (
 	flagConnecting                       // waits for connect to end
 	flagRefused                          // has no handler state: a refusal is on its way
 	flagUnwatched                        // not in the poller
+	flagDue                              // taken out of the wheel, fires in this tick
 )
 
 const slotSize = int(unsafe.Sizeof(slot{}))

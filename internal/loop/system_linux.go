@@ -16,8 +16,8 @@ type linux struct {
 	start   time.Time
 
 	mu      sync.Mutex
-	keep    map[int]bool // guarded by mu: what every private table keeps
-	readers map[int32]*sys.ChuteReader
+	keep    map[int]bool               // guarded by mu: what every private table keeps
+	readers map[int32]*sys.ChuteReader // guarded by mu, by Out end
 }
 
 // NewSystem is the kernel underneath.
@@ -30,6 +30,11 @@ func NewSystem() (System, error) {
 }
 
 func (x *linux) Now() time.Duration { return time.Since(x.start) }
+
+func (x *linux) Tables() (limit int, private bool) {
+	limit, _ = sys.Descriptors()
+	return limit, true
+}
 
 func (x *linux) retain(fds ...int) {
 	x.mu.Lock()
@@ -120,7 +125,13 @@ func (x *linux) Enter(w Waker, private bool, batch int) (Poller, error) {
 	return newEpollPoller(w.(*waker).EpollWaker, batch)
 }
 
-func (x *linux) PassConn(in int32, c net.Conn, data []byte) error { return sys.PassConn(in, c, data) }
+func (x *linux) PassConn(in int32, c net.Conn, data []byte) error {
+	if err := sys.PassConn(in, c, data); err != nil {
+		return err
+	}
+	_ = c.Close()
+	return nil
+}
 
 func (x *linux) ReceiveConn(out int32, b []byte) (net.Conn, int, error) {
 	x.mu.Lock()

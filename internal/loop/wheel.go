@@ -30,6 +30,7 @@ func (w *wheel) reset() {
 // set puts slot i's timer at tick due (not before the next one), moving it if it was set.
 func (w *wheel) set(slots []slot, i uint32, due uint32) {
 	s := &slots[i]
+	s.flags &^= flagDue
 	if s.flags&flagTimer != 0 {
 		if s.due == due {
 			return
@@ -52,6 +53,7 @@ func (w *wheel) set(slots []slot, i uint32, due uint32) {
 // clear takes slot i out of the wheel.
 func (w *wheel) clear(slots []slot, i uint32) {
 	s := &slots[i]
+	s.flags &^= flagDue
 	if s.flags&flagTimer == 0 {
 		return
 	}
@@ -72,8 +74,8 @@ func (w *wheel) clear(slots []slot, i uint32) {
 }
 
 // advance moves to tick now and calls fire for each timer that came due, taken out of the wheel first.
-// fire may set and clear any timer, but no slot may be freed before advance returns; a timer that it
-// clears may still fire in the same tick.
+// fire may set and clear any timer, those that are due in the same tick included, but no slot may be freed
+// before advance returns.
 func (w *wheel) advance(slots []slot, now uint32, fire func(i uint32)) {
 	for w.tick != now {
 		w.tick++
@@ -87,12 +89,16 @@ func (w *wheel) advance(slots []slot, now uint32, fire func(i uint32)) {
 			next := slots[i].next
 			if int32(slots[i].due-w.tick) <= 0 {
 				w.clear(slots, i)
+				slots[i].flags |= flagDue
 				w.due = append(w.due, i)
 			}
 			i = next
 		}
 		for _, i := range w.due {
-			fire(i)
+			if slots[i].flags&flagDue != 0 {
+				slots[i].flags &^= flagDue
+				fire(i)
+			}
 		}
 	}
 }
