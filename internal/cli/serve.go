@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/config"
+)
+
+type serveCmd struct{ serveOptions }
+
+// Help is the command's longer description.
+func (*serveCmd) Help() string {
+	return "Every flag can be given as an environment variable (--max-conns is LONGWIRE_MAX_CONNS) and as a key of the " +
+		"YAML file too. longwire config describes each of them. SIGTERM and SIGINT drain; a second one ends the process at once."
+}
+
+// Run serves until a signal comes.
+func (cmd *serveCmd) Run(c *call) error {
+	l, err := cmd.load(c)
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	log := newLog(c, &l.Serve)
+	for _, w := range l.Warnings {
+		log.Warn(w)
+	}
+	s, err := newServer(&l, log)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(ctx) }()
+	draining := false
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case sig := <-signals:
+			if draining {
+				// No waiting for s.run: the process ends with whoever called Main.
+				return fmt.Errorf("%v came again while draining: ended at once", sig)
+			}
+			draining = true
+			log.Info("signal", "signal", sig.String(), "drain", l.Serve.Drain.String())
+			cancel()
+		}
+	}
+}
+
+func newLog(c *call, s *config.Serve) *slog.Logger {
+	o := &slog.HandlerOptions{Level: slog.Level(s.LogLevel)}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(c.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(c.Stderr, o))
+}
+
+// server is a gateway with what longwire serve puts around it.
+type server struct {
+	gateway *longwire.Gateway
+	profile string // address of the listener for profiles, or empty
+	log     *slog.Logger
+}
+
+func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
+	s := &server{profile: l.Serve.PProf, log: log}
+	c := gatewayConfig(&l.Serve)
+	c.Log = log
+	c.HTTP = s.routes(&l.Serve, c.Endpoints)
+	g, err := longwire.New(c)
+	if err != nil && l.Origins["max-conns"].Kind == config.FromDefault {
+		// Nobody asked for the default: what fits will do.
+		d := c
+		d.MaxConns = 0
+		if g2, err2 := longwire.New(d); err2 == nil {
+			log.Warn("the default of max-conns does not fit", "why", err.Error(), "instead", g2.Layout())
+			g, err = g2, nil
+		}
+	}
+	if err != nil {
+		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes max-conns, loops and tables"}
+	}
+	s.gateway = g
+	return s, nil
+}
+
+// gatewayConfig is what the options mean to the library.
+func gatewayConfig(s *config.Serve) longwire.Config {
+	// The library's zero means its default, and negative means off.
+	off := func(d config.Duration) time.Duration {
+		if d == 0 {
+			return -1
+		}
+		return time.Duration(d)
+	}
+	ws := longwire.Plain("/ws")
+	ws.Origins = s.Origins
+	if len(s.Origins) == 1 && s.Origins[0] == "same" {
+		ws.Origins = nil
+	}
+	ws.Compression = s.Compression
+	ws.MaxMessage = int(s.MaxMessage)
+	ws.WriteQueue = int(s.WriteQueue)
+	ws.Heartbeat = longwire.Heartbeat{Ping: off(s.PingAfter), Timeout: off(s.CloseAfter)}
+	c := longwire.Config{
+		Addr:             s.Addr,
+		Endpoints:        []longwire.Endpoint{ws},
+		MaxConns:         int(s.MaxConns),
+		Loops:            int(s.Loops),
+		Tables:           map[config.Tables]longwire.Tables{"auto": longwire.TablesAuto, "shared": longwire.TablesShared, "private": longwire.TablesPrivate}[s.Tables],
+		MaxMemory:        int64(s.MaxMemory),
+		ConnsPerAddress:  int(s.ConnsPerAddress),
+		RatePerAddress:   float64(s.RatePerAddress),
+		HandshakeTimeout: time.Duration(s.HandshakeTimeout),
+		MaxHeader:        int(s.MaxHeader),
+		UserTimeout:      off(s.UserTimeout),
+		Drain:            off(s.Drain),
+		RetryAfter:       time.Duration(s.RetryAfter),
+		Workers:          int(s.Workers),
+		Backlog:          int(s.Backlog),
+	}
+	if s.Dev {
+		echo := longwire.Echo("/echo")
+		echo.Heartbeat = ws.Heartbeat
+		c.Endpoints = append(c.Endpoints, echo)
+	}
+	return c
+}
+
+// routes is the plain HTTP beside the endpoints; /healthz and /readyz are the gateway's own.
+func (s *server) routes(o *config.Serve, endpoints []longwire.Endpoint) http.Handler {
+	mux := http.NewServeMux()
+	page := "Longwire, a WebSocket gateway.\n\nWebSocket endpoints:\n"
+	for _, e := range endpoints {
+		page += "  " + e.Path + "\n"
+	}
+	page += "\nPlain HTTP:\n  /healthz\n  /readyz\n"
+	if o.Metrics {
+		page += "  /metrics\n"
+	}
+	if o.Dev {
+		page += "  /debug/pprof/\n"
+		profiles(mux)
+	}
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte(page))
+	})
+	return mux
+}
+
+// profiles adds the pages of net/http/pprof.
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+}
+
+// run serves until ctx ends, and drains then.
+func (s *server) run(ctx context.Context) error {
+	s.log.Info("longwire", "version", readBuild().Version, "pid", os.Getpid())
+	if s.profile != "" {
+		ln, err := net.Listen("tcp", s.profile)
+		if err != nil {
+			_ = s.gateway.Close()
+			return listenError(err, s.profile, "pprof")
+		}
+		mux := http.NewServeMux()
+		profiles(mux)
+		h := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+		s.log.Info("profiles", "addr", ln.Addr().String())
+		done := make(chan struct{})
+		go func() { _ = h.Serve(ln); close(done) }()
+		defer func() { _ = h.Close(); <-done }()
+	}
+	return listenError(s.gateway.ListenAndServe(ctx), "", "addr")
+}
+
+// listenError adds what to do when an address could not be had.
+func listenError(err error, addr, option string) error {
+	if err == nil {
+		return nil
+	}
+	set := fmt.Sprintf("--%s, %s or the key %s in the file", option, config.EnvName(option), option)
+	hint := ""
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "another process has the port: choose another with " + set
+	case errors.Is(err, syscall.EACCES):
+		hint = "ports below 1024 need CAP_NET_BIND_SERVICE: choose another with " + set
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "this machine does not have that address: choose another with " + set
+	case strings.Contains(err.Error(), "lookup"):
+		hint = "the name has no address: choose another with " + set
+	}
+	return &exitError{code: exitFailed, hint: hint, err: err}
+}

@@ -1,0 +1,326 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// envPrefix begins the names of our environment variables.
+const envPrefix = "LONGWIRE_"
+
+// EnvConfig is the environment variable that names the file; the flag is --config.
+const EnvConfig = envPrefix + "CONFIG"
+
+// EnvName is the environment variable of the option called name: LONGWIRE_MAX_CONNS for max-conns.
+func EnvName(name string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// Origin is where an option's value came from.
+type Origin struct {
+	Kind  OriginKind
+	Where string // the flag, the variable, or the file and line
+}
+
+// OriginKind is a layer; a later one wins.
+type OriginKind uint8
+
+// The layers.
+const (
+	FromDefault OriginKind = iota
+	FromFile
+	FromEnv
+	FromFlag
+)
+
+// String says it in a word or a place.
+func (o Origin) String() string {
+	switch {
+	case o.Where != "":
+		return o.Where
+	case o.Kind == FromDefault:
+		return "default"
+	}
+	return "unknown"
+}
+
+// Input is all that options are taken from.
+type Input struct {
+	Flags   Serve    // values of the flags that Given names
+	Given   []string // names of the options that were given as flags
+	File    string   // the file that --config names; empty means LONGWIRE_CONFIG, or none
+	Environ []string // NAME=value, as os.Environ gives them
+	Read    func(string) ([]byte, error)
+	Extra   map[string]string // environment variables of ours that are no options, by name
+}
+
+// Loaded is what came of an Input.
+type Loaded struct {
+	Serve    Serve
+	Origins  map[string]Origin // of every option, by name
+	File     string            // that was read, or empty
+	Warnings []string          // of what is ignored
+}
+
+// Load puts flag over environment over file over default. Its error names, for every wrong value or key, where
+// it stands; all of them are joined.
+func Load(in Input) (Loaded, error) {
+	l := Loaded{Serve: Default(), Origins: make(map[string]Origin), File: in.File}
+	for _, o := range options {
+		l.Origins[o.Name] = Origin{}
+	}
+	env := make(map[string]string)
+	for _, kv := range in.Environ {
+		if name, value, ok := strings.Cut(kv, "="); ok && value != "" && strings.HasPrefix(name, envPrefix) {
+			env[name] = value
+		}
+	}
+	if l.File == "" {
+		l.File = env[EnvConfig]
+	}
+	var errs []error
+	if l.File != "" {
+		errs = append(errs, l.file(in.Read)...)
+	}
+	errs = append(errs, l.environment(env, in.Extra)...)
+	for _, o := range options {
+		if slices.Contains(in.Given, o.Name) {
+			o.copy(&l.Serve, &in.Flags)
+			l.Origins[o.Name] = Origin{FromFlag, "--" + o.Name}
+		}
+	}
+	for _, name := range l.Serve.derive(func(name string) bool { return l.Origins[name].Kind != FromDefault }) {
+		l.Origins[name] = Origin{FromDefault, "derived"}
+	}
+	if len(errs) == 0 {
+		for _, o := range options {
+			if o.check == nil {
+				continue
+			}
+			if err := o.check(&l.Serve); err != nil {
+				errs = append(errs, o.wrong(l.Origins[o.Name], err))
+			}
+		}
+	}
+	return l, errors.Join(errs...)
+}
+
+// wrong names the place of a wrong value.
+func (o *Option) wrong(at Origin, err error) error {
+	if at.Kind == FromFile {
+		return fmt.Errorf("%s: %s: %w", at, o.Name, err)
+	}
+	return fmt.Errorf("%s: %w", at, err)
+}
+
+// set reads text into the option's field of s.
+func (o *Option) set(s *Serve, text string) error {
+	switch p := o.field(s).(type) {
+	case *string:
+		*p = text
+		return nil
+	case *bool:
+		v, err := parseSwitch(text)
+		if err == nil {
+			*p = v
+		}
+		return err
+	case *List:
+		*p = nil // reading appends
+		return p.UnmarshalText([]byte(text))
+	case encoding.TextUnmarshaler:
+		return p.UnmarshalText([]byte(text))
+	}
+	panic("config: option " + o.Name + " has a field of no known type")
+}
+
+// text is the value of the option in s, as set reads it.
+func (o *Option) text(s *Serve) string {
+	switch p := o.field(s).(type) {
+	case *string:
+		return *p
+	case *bool:
+		return fmt.Sprint(*p)
+	case fmt.Stringer:
+		return p.String()
+	}
+	panic("config: option " + o.Name + " has a field of no known type")
+}
+
+// copy takes the option's value over from another Serve.
+func (o *Option) copy(to, from *Serve) {
+	if p, ok := o.field(to).(*string); ok {
+		*p = *o.field(from).(*string)
+		return
+	}
+	if err := o.set(to, o.text(from)); err != nil {
+		panic(fmt.Sprintf("config: option %s does not read what it writes: %v", o.Name, err))
+	}
+}
+
+func option(name string) (*Option, bool) {
+	for i := range options {
+		if options[i].Name == name {
+			return &options[i], true
+		}
+	}
+	return nil, false
+}
+
+// environment takes what the environment has.
+func (l *Loaded) environment(env, extra map[string]string) (errs []error) {
+	known := make([]string, 0, len(options)+1)
+	for i := range options {
+		o := &options[i]
+		name := EnvName(o.Name)
+		known = append(known, name)
+		text, ok := env[name]
+		if !ok {
+			continue
+		}
+		at := Origin{FromEnv, name}
+		if err := o.set(&l.Serve, text); err != nil {
+			errs = append(errs, o.wrong(at, err))
+		}
+		l.Origins[o.Name] = at
+	}
+	known = append(known, EnvConfig)
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if _, ok := extra[name]; ok || slices.Contains(known, name) {
+			continue
+		}
+		l.Warnings = append(l.Warnings, fmt.Sprintf("environment variable %s is no option%s", name, didYouMean(name, known)))
+	}
+	return errs
+}
+
+// file takes what the file has.
+func (l *Loaded) file(read func(string) ([]byte, error)) []error {
+	b, err := read(l.File)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return []error{fmt.Errorf("%s: %w", l.File, err)}
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		// "yaml: line 3: …" → "FILE:3: …"
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		if rest, ok := strings.CutPrefix(text, "line "); ok {
+			return []error{fmt.Errorf("%s:%s", l.File, rest)}
+		}
+		return []error{fmt.Errorf("%s: %s", l.File, text)}
+	}
+	if len(doc.Content) == 0 {
+		return nil // empty, or comments only
+	}
+	top := doc.Content[0]
+	if top.Kind == yaml.ScalarNode && top.ShortTag() == "!!null" {
+		return nil
+	}
+	if top.Kind != yaml.MappingNode {
+		return []error{fmt.Errorf("%s:%d: want a mapping of options to values, such as max-conns: 1000000", l.File, top.Line)}
+	}
+	return l.mapping(top)
+}
+
+func (l *Loaded) mapping(top *yaml.Node) (errs []error) {
+	names := make([]string, 0, len(options))
+	for _, o := range options {
+		names = append(names, o.Name)
+	}
+	lines := make(map[string]int)
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		key, value := top.Content[i], top.Content[i+1]
+		at := Origin{FromFile, fmt.Sprintf("%s:%d", l.File, key.Line)}
+		o, ok := option(key.Value)
+		if !ok || key.Kind != yaml.ScalarNode {
+			errs = append(errs, fmt.Errorf("%s: %q is no option%s", at, key.Value, didYouMean(key.Value, names)))
+			continue
+		}
+		if line, twice := lines[o.Name]; twice {
+			errs = append(errs, o.wrong(at, fmt.Errorf("it stands in line %d already", line)))
+			continue
+		}
+		lines[o.Name] = key.Line
+		text, err := scalar(o, value)
+		if err == nil {
+			err = o.set(&l.Serve, text)
+		}
+		if err != nil {
+			errs = append(errs, o.wrong(at, err))
+		}
+		l.Origins[o.Name] = at
+	}
+	return errs
+}
+
+// scalar is the text of a value; a sequence is a list's.
+func scalar(o *Option, n *yaml.Node) (string, error) {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	switch n.Kind {
+	case yaml.ScalarNode:
+		if n.ShortTag() == "!!null" {
+			return "", errors.New("it has no value")
+		}
+		return n.Value, nil
+	case yaml.SequenceNode:
+		if o.Type != "list" {
+			return "", fmt.Errorf("it is a list: want one %s", o.Type)
+		}
+		var words []string
+		for _, c := range n.Content {
+			if c.Kind != yaml.ScalarNode {
+				return "", errors.New("its items are no words")
+			}
+			words = append(words, c.Value)
+		}
+		return strings.Join(words, ","), nil
+	}
+	return "", fmt.Errorf("it is a mapping: want one %s", o.Type)
+}
+
+// didYouMean is a question with the nearest of the right names, or nothing when none is near.
+func didYouMean(name string, known []string) string {
+	best, least := "", 1+len(name)/3
+	for _, k := range known {
+		if d := distance(strings.ToLower(strings.ReplaceAll(name, "_", "-")), strings.ToLower(strings.ReplaceAll(k, "_", "-"))); d <= least {
+			best, least = k, d-1
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean %q?", best)
+}
+
+// distance is how many letters have to change (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			d := diagonal
+			if a[i] != b[j] {
+				d = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], d
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,221 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The types of options. Each reads, by UnmarshalText, what String writes; flags, environment and file
+// share that text.
+
+// Count is a number of things, 0 or more. Underscores may group its digits.
+type Count int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *Count) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseInt(strings.ReplaceAll(string(b), "_", ""), 10, 0)
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is no count: want a whole number such as 1000000 or 1_000_000", b)
+	}
+	*c = Count(n)
+	return nil
+}
+
+func (c Count) String() string { return strconv.Itoa(int(c)) }
+
+// Rate is a number of things a second, 0 or more.
+type Rate float64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *Rate) UnmarshalText(b []byte) error {
+	f, err := strconv.ParseFloat(string(b), 64)
+	if err != nil || !(f >= 0) || math.IsInf(f, 0) {
+		return fmt.Errorf("%q is no rate: want a number a second such as 20 or 0.5", b)
+	}
+	*r = Rate(f)
+	return nil
+}
+
+func (r Rate) String() string { return strconv.FormatFloat(float64(r), 'g', -1, 64) }
+
+// Size is a number of bytes, 0 or more.
+type Size int64
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Size) UnmarshalText(b []byte) error {
+	digits, unit := string(b), int64(1)
+	for _, u := range sizeUnits {
+		if rest, ok := cutSuffixFold(digits, u.name); ok {
+			digits, unit = strings.TrimSpace(rest), u.bytes
+			break
+		}
+	}
+	f, err := strconv.ParseFloat(digits, 64)
+	if n := f * float64(unit); err == nil && f >= 0 && n < 1<<62 && n == math.Trunc(n) {
+		*s = Size(n)
+		return nil
+	}
+	return fmt.Errorf("%q is no size: want bytes, or a number with KiB, MiB, GiB, kB, MB or GB such as 512MiB", b)
+}
+
+func cutSuffixFold(s, suffix string) (string, bool) {
+	if n := len(s) - len(suffix); n >= 0 && strings.EqualFold(s[n:], suffix) {
+		return s[:n], true
+	}
+	return s, false
+}
+
+func (s Size) String() string {
+	for i := 3; i >= 0; i-- {
+		if u := sizeUnits[i]; s != 0 && int64(s)%u.bytes == 0 {
+			return strconv.FormatInt(int64(s)/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+// Memory is a Size, or "auto" (0), or "none" (-1).
+type Memory int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (m *Memory) UnmarshalText(b []byte) error {
+	switch string(b) {
+	case "auto":
+		*m = 0
+		return nil
+	case "none":
+		*m = -1
+		return nil
+	}
+	var s Size
+	if err := s.UnmarshalText(b); err != nil {
+		return fmt.Errorf(`%w, or "auto", or "none"`, err)
+	}
+	*m = Memory(s)
+	return nil
+}
+
+func (m Memory) String() string {
+	switch {
+	case m == 0:
+		return "auto"
+	case m < 0:
+		return "none"
+	}
+	return Size(m).String()
+}
+
+// Duration is a time span, 0 or more. "off" is 0.
+type Duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	if string(b) == "off" {
+		*d = 0
+		return nil
+	}
+	v, err := time.ParseDuration(string(b))
+	if err != nil || v < 0 {
+		if _, err := strconv.ParseFloat(string(b), 64); err == nil {
+			return fmt.Errorf("%q has no unit: want a duration such as 500ms, 25s or 2m", b)
+		}
+		return fmt.Errorf("%q is no duration: want one such as 500ms, 25s or 2m", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+func (d Duration) String() string {
+	if d == 0 {
+		return "off"
+	}
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// List is a list of words. Text separates them by commas; reading appends.
+type List []string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *List) UnmarshalText(b []byte) error {
+	for w := range strings.SplitSeq(string(b), ",") {
+		if w = strings.TrimSpace(w); w == "" {
+			return fmt.Errorf("%q has an empty item: want words with commas between", b)
+		}
+		*l = append(*l, w)
+	}
+	return nil
+}
+
+func (l List) String() string { return strings.Join(l, ",") }
+
+// Tables chooses the descriptor tables: auto, shared or private.
+type Tables string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Tables) UnmarshalText(b []byte) error {
+	return oneOf((*string)(t), b, "auto", "shared", "private")
+}
+
+func (t Tables) String() string { return string(t) }
+
+// LogFormat is text or json.
+type LogFormat string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *LogFormat) UnmarshalText(b []byte) error { return oneOf((*string)(f), b, "text", "json") }
+
+func (f LogFormat) String() string { return string(f) }
+
+func oneOf(s *string, b []byte, words ...string) error {
+	for _, w := range words {
+		if string(b) == w {
+			*s = w
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of %s", b, strings.Join(words, ", "))
+}
+
+// LogLevel is debug, info, warn or error.
+type LogLevel slog.Level
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *LogLevel) UnmarshalText(b []byte) error {
+	var s string
+	if err := oneOf(&s, b, "debug", "info", "warn", "error"); err != nil {
+		return err
+	}
+	return (*slog.Level)(l).UnmarshalText(b)
+}
+
+func (l LogLevel) String() string { return strings.ToLower(slog.Level(l).String()) }
+
+// parseSwitch reads true or false.
+func parseSwitch(b string) (bool, error) {
+	switch b {
+	case "true", "1", "yes", "on":
+		return true, nil
+	case "false", "0", "no", "off":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither true nor false", b)
+}
