@@ -88,7 +88,7 @@ const (
 
 func newFront(g *Gateway, l *loop.Loop) *front {
 	f := &front{g: g, l: l, reader: new(ws.Reader), count: &g.counters[l.Index()]}
-	mem, err := g.options.System.Map(l.Slots() * stateSize)
+	mem, err := l.Map(l.Slots() * stateSize)
 	if err != nil {
 		panic(err) // the loop's own slab of about the same size was mapped a moment ago
 	}
@@ -99,13 +99,13 @@ func newFront(g *Gateway, l *loop.Loop) *front {
 
 // Stopped implements loop.Handler.
 func (f *front) Stopped() {
-	f.g.options.System.Unmap(f.mem)
+	f.l.Unmap(f.mem)
 	f.mem, f.conn = nil, nil
 }
 
 // Emptied implements loop.Handler.
 func (f *front) Emptied() {
-	f.g.options.System.Discard(f.mem)
+	f.l.Discard(f.mem)
 	f.partials.Reset()
 }
 

@@ -107,6 +107,19 @@ func (l *Loop) Index() int { return l.index }
 // Now is the group's time at the last wake-up.
 func (l *Loop) Now() time.Duration { return l.now }
 
+// Clock is the group's time at this moment, for measuring; Now costs nothing.
+func (l *Loop) Clock() time.Duration { return l.group.system.Now() }
+
+// Map reserves zeroed memory for a handler's own tables without pointers; Discard empties it, Unmap
+// releases it.
+func (l *Loop) Map(n int) ([]byte, error) { return l.group.system.Map(n) }
+
+// Discard gives the pages of b back; they read as zero afterwards.
+func (l *Loop) Discard(b []byte) { l.group.system.Discard(b) }
+
+// Unmap releases what Map gave.
+func (l *Loop) Unmap(b []byte) { l.group.system.Unmap(b) }
+
 // Tick is Now in ticks.
 func (l *Loop) Tick() uint32 { return l.tick }
 
