@@ -82,7 +82,8 @@ func (d *Dial) check(resp *Response, key [16]byte, h *Handshake) string {
 	base64.StdEncoding.Encode(sent[:], key[:])
 	h.accept = acceptKey(&sent)
 	if v, n := resp.single("Sec-WebSocket-Accept"); n != 1 || string(v) != string(h.accept[:]) {
-		return fmt.Sprintf("Sec-WebSocket-Accept is %q (%d times), not %q", v, n, h.accept[:])
+		want := string(h.accept[:]) // a copy, so that h does not escape
+		return fmt.Sprintf("Sec-WebSocket-Accept is %q (%d times), not %q", v, n, want)
 	}
 	switch v, n := resp.single("Sec-WebSocket-Protocol"); {
 	case n > 1:
@@ -98,7 +99,7 @@ func (d *Dial) check(resp *Response, key [16]byte, h *Handshake) string {
 		}
 	}
 	reason := ""
-	ok := resp.extensions(func(e *extension) bool {
+	ok := resp.extensions(func(e extension) bool {
 		reason = d.checkExtension(e, h)
 		return reason == ""
 	})
@@ -109,7 +110,7 @@ func (d *Dial) check(resp *Response, key [16]byte, h *Handshake) string {
 }
 
 // checkExtension holds one element of the response against the offer.
-func (d *Dial) checkExtension(e *extension, h *Handshake) string {
+func (d *Dial) checkExtension(e extension, h *Handshake) string {
 	switch {
 	case string(e.name) != deflateName:
 		return fmt.Sprintf("extension %q was not offered", e.name)
@@ -117,7 +118,7 @@ func (d *Dial) checkExtension(e *extension, h *Handshake) string {
 		return "permessage-deflate was not offered"
 	case h.Deflate.On:
 		return "permessage-deflate is agreed to twice"
-	case !e.good:
+	case e.bad:
 		return "permessage-deflate with a parameter that is unknown, repeated or has a bad value"
 	case e.hasClientWindow:
 		// Only to be answered when offered (RFC 7692 section 7.1.2.2).

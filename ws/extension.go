@@ -56,11 +56,10 @@ func (c *cursor) token() []byte {
 // A param is one parameter of an extension. value keeps no more than the first bytes of a value, which is
 // enough for the numbers that permessage-deflate has; a longer one is none of them.
 type param struct {
-	name   []byte
-	has    bool // a value is there
-	size   int  // its length
-	value  [4]byte
-	quoted bool
+	name  []byte
+	has   bool // a value is there
+	size  int  // its length
+	value [4]byte
 }
 
 func (p *param) add(c byte) {
@@ -81,7 +80,6 @@ func (c *cursor) param() (p param, ok bool) {
 	}
 	p.has = true
 	if c.i < len(c.b) && c.b[c.i] == '"' {
-		p.quoted = true
 		c.i++
 		for c.i < len(c.b) && c.b[c.i] != '"' {
 			ch := c.b[c.i]
@@ -123,14 +121,13 @@ func (p *param) window() (uint8, bool) {
 // An extension is one element of a list, with its parameters read as those of permessage-deflate.
 type extension struct {
 	name []byte
-	// good says that each parameter is one of permessage-deflate's, comes once and has a legal value.
-	good                     bool
-	serverNoContextTakeover  bool
-	clientNoContextTakeover  bool
-	serverWindow             uint8 // zero: not there
-	clientWindow             uint8 // zero: not there or without a value
-	hasClientWindow          bool
-	clientWindowWithoutValue bool
+	// bad says that some parameter is not one of permessage-deflate's, comes twice or has a value
+	// that it must not have.
+	bad                     bool
+	serverNoContextTakeover bool
+	clientNoContextTakeover bool
+	serverWindow            uint8 // zero: not there
+	hasClientWindow         bool
 }
 
 // extension consumes one element.
@@ -138,7 +135,6 @@ func (c *cursor) extension() (e extension, ok bool) {
 	if e.name = c.token(); len(e.name) == 0 {
 		return e, false
 	}
-	e.good = true
 	for c.eat(';') {
 		p, ok := c.param()
 		if !ok {
@@ -151,47 +147,31 @@ func (c *cursor) extension() (e extension, ok bool) {
 }
 
 func (e *extension) param(p *param) {
-	var once *bool
-	value := false
-	had := false
-	switch {
-	case string(p.name) == "server_no_context_takeover":
-		once = &e.serverNoContextTakeover
-	case string(p.name) == "client_no_context_takeover":
-		once = &e.clientNoContextTakeover
-	case string(p.name) == "server_max_window_bits":
-		had = e.serverWindow != 0
-		e.serverWindow, value = p.window()
-		if had || !value {
-			e.good = false
-		}
-		return
-	case string(p.name) == "client_max_window_bits":
-		had = e.hasClientWindow
+	ok, again := false, false
+	switch string(p.name) {
+	case "server_no_context_takeover":
+		ok, again = !p.has, e.serverNoContextTakeover
+		e.serverNoContextTakeover = true
+	case "client_no_context_takeover":
+		ok, again = !p.has, e.clientNoContextTakeover
+		e.clientNoContextTakeover = true
+	case "server_max_window_bits":
+		again = e.serverWindow != 0
+		e.serverWindow, ok = p.window()
+	case "client_max_window_bits":
+		// In an offer the value is optional: it says what the client would use at most anyway.
+		again = e.hasClientWindow
 		e.hasClientWindow = true
-		if p.has {
-			e.clientWindow, value = p.window()
-		} else {
-			e.clientWindowWithoutValue, value = true, true
-		}
-		if had || !value {
-			e.good = false
-		}
-		return
-	default:
-		e.good = false
-		return
+		_, ok = p.window()
+		ok = ok || !p.has
 	}
-	if *once || p.has {
-		e.good = false
-	}
-	*once = true
+	e.bad = e.bad || !ok || again
 }
 
 // extensions calls f for each element of Sec-WebSocket-Extensions, over all its lines, until f returns
 // false, but reads on to the end. ok is false when the field is malformed: also when it is there and
 // names nothing.
-func (h *head) extensions(f func(*extension) bool) (ok bool) {
+func (h *head) extensions(f func(extension) bool) (ok bool) {
 	const name = "Sec-WebSocket-Extensions"
 	i := h.find(name, 0)
 	if i < 0 {
@@ -212,7 +192,7 @@ func (h *head) extensions(f func(*extension) bool) (ok bool) {
 			}
 			any = true
 			if want {
-				want = f(&e)
+				want = f(e)
 			}
 		}
 	}

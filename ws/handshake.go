@@ -254,8 +254,8 @@ func (r *Request) subprotocol(speak []string) (string, *Refusal) {
 
 // deflate takes the first acceptable offer of permessage-deflate (RFC 7692 section 5.1).
 func (r *Request) deflate(h *Handshake, allowed bool) *Refusal {
-	ok := r.extensions(func(e *extension) bool {
-		if !allowed || !e.good || string(e.name) != deflateName {
+	ok := r.extensions(func(e extension) bool {
+		if !allowed || e.bad || string(e.name) != deflateName {
 			return allowed
 		}
 		h.Deflate = Deflate{On: true, Window: MaxWindow}

@@ -32,8 +32,6 @@ const (
 	syntaxFold
 	syntaxName
 	syntaxTooMany
-	syntaxStart
-	syntaxVersion
 )
 
 // Character classes of RFC 9110 section 5.6.2 and 5.5.

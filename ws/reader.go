@@ -243,16 +243,54 @@ func (r *Reader) parse(b []byte) (Header, int, error) {
 	if len(b) == 0 {
 		return Header{}, 0, nil
 	}
-	first := Header{Fin: b[0]&bitFin != 0, Rsv: b[0] >> 4 & 7, Opcode: Opcode(b[0] & 0xf), Masked: r.role == Server}
-	if len(b) > 1 {
-		first.Masked = b[1]&bitMask != 0
-		first.Length = int64(b[1] & 0x7f)
+	state := 0
+	if r.msg != 0 {
+		state |= stateFragmented
 	}
-	if err := CheckHeader(first, r.role, r.msg != 0, r.deflate); err != nil {
+	if r.deflate {
+		state |= stateDeflate
+	}
+	if err := badFirst[state][b[0]]; err != nil {
 		return Header{}, 0, err
+	}
+	if len(b) > 1 {
+		state = int(r.role)
+		if b[0]&8 != 0 {
+			state |= stateControl
+		}
+		if err := badSecond[state][b[1]]; err != nil {
+			return Header{}, 0, err
+		}
 	}
 	return ParseHeader(b)
 }
+
+const (
+	stateFragmented = 1
+	stateDeflate    = 2
+
+	stateControl = 2 // with a Role
+)
+
+// What CheckHeader says about each first byte by itself, and about each second one behind a good first.
+var badFirst, badSecond = func() (first, second [4][256]*CloseError) {
+	check := func(h Header, r Role, fragmented, deflate bool) *CloseError {
+		err, _ := CheckHeader(h, r, fragmented, deflate).(*CloseError)
+		return err
+	}
+	for b := range 256 {
+		for state := range 4 {
+			h := Header{Fin: b&bitFin != 0, Rsv: uint8(b >> 4 & 7), Opcode: Opcode(b & 0xf)}
+			first[state][b] = check(h, Client, state&stateFragmented != 0, state&stateDeflate != 0)
+			h = Header{Fin: true, Opcode: OpText, Masked: b&bitMask != 0, Length: int64(b & 0x7f)}
+			if state&stateControl != 0 {
+				h.Opcode = OpPing
+			}
+			second[state][b] = check(h, Role(state&1), false, false)
+		}
+	}
+	return first, second
+}()
 
 // limit is what the frames of the current message may announce in total.
 func (r *Reader) limit() int64 {

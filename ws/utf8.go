@@ -1,9 +1,6 @@
 package ws
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "unicode/utf8"
 
 // UTF8 validates text that arrives in pieces (RFC 6455 section 8.1, RFC 3629). The zero value is
 // ready to use, and a copy continues by itself. It fails at the first byte that no valid text could
@@ -42,43 +39,36 @@ func (u *UTF8) Complete() bool { return u.need == 0 }
 // Write takes the next bytes of the text, and reports whether all so far can be the beginning of
 // valid UTF-8. After false it stays false. b is not retained.
 func (u *UTF8) Write(b []byte) bool {
-	i := 0
 	if u.need != 0 {
-		if i = u.finish(b); i < 0 {
+		n := u.finish(b)
+		if n < 0 {
 			return false
+		}
+		b = b[n:]
+	}
+	// All but a last sequence that is cut is for the standard library, which takes many bytes at a time.
+	cut := len(b)
+	for i := len(b) - 1; i >= 0 && i >= len(b)-3 && b[i] >= 0x80; i-- {
+		if b[i] >= 0xc0 {
+			if i+int(utf8Lead[b[i]].need) >= len(b) {
+				cut = i
+			}
+			break
 		}
 	}
-	for i < len(b) {
-		if b[i] < 0x80 {
-			i = skipASCII(b, i+1)
-			continue
-		}
-		// Stay in this loop while the text is not ASCII: a run of CJK would pay for the attempt
-		// at eight bytes with each rune.
-		e := utf8Lead[b[i]]
-		if e.need == 0 {
-			*u = UTF8{need: utf8Dead}
-			return false
-		}
-		s := b[i+1:]
-		if len(s) < int(e.need) {
-			*u = e
-			return u.finish(s) >= 0
-		}
-		ok := s[0] >= e.lo && s[0] <= e.hi
-		switch e.need {
-		case 2:
-			ok = ok && s[1]&0xc0 == 0x80
-		case 3:
-			ok = ok && s[1]&0xc0 == 0x80 && s[2]&0xc0 == 0x80
-		}
-		if !ok {
-			*u = UTF8{need: utf8Dead}
-			return false
-		}
-		i += 1 + int(e.need)
+	if !utf8.Valid(b[:cut]) {
+		*u = UTF8{need: utf8Dead}
+		return false
 	}
-	return true
+	if cut == len(b) {
+		return true
+	}
+	*u = utf8Lead[b[cut]]
+	if u.need == 0 {
+		*u = UTF8{need: utf8Dead}
+		return false
+	}
+	return u.finish(b[cut+1:]) >= 0
 }
 
 // finish consumes the continuation bytes that are missing, as far as b has them, and returns how
@@ -99,28 +89,4 @@ func (u *UTF8) finish(b []byte) int {
 		u.lo, u.hi = 0x80, 0xbf
 	}
 	return len(b)
-}
-
-// skipASCII returns the index of the first byte at or after i that is not ASCII.
-func skipASCII(b []byte, i int) int {
-	const high = 0x8080808080808080
-	for len(b)-i >= 32 {
-		p := b[i : i+32]
-		w := binary.LittleEndian.Uint64(p) | binary.LittleEndian.Uint64(p[8:]) |
-			binary.LittleEndian.Uint64(p[16:]) | binary.LittleEndian.Uint64(p[24:])
-		if w&high != 0 {
-			break
-		}
-		i += 32
-	}
-	for len(b)-i >= 8 {
-		if w := binary.LittleEndian.Uint64(b[i:]) & high; w != 0 {
-			return i + bits.TrailingZeros64(w)>>3
-		}
-		i += 8
-	}
-	for i < len(b) && b[i] < 0x80 {
-		i++
-	}
-	return i
 }
