@@ -16,6 +16,7 @@ import (
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/config"
+	"github.com/longwire/longwire/internal/metrics"
 )
 
 type serveCmd struct{ serveOptions }
@@ -154,6 +155,8 @@ func (s *server) routes(o *config.Serve, endpoints []longwire.Endpoint) http.Han
 	page += "\nPlain HTTP:\n  /healthz\n  /readyz\n"
 	if o.Metrics {
 		page += "  /metrics\n"
+		b := readBuild()
+		mux.Handle("GET /metrics", metrics.Handler(func() longwire.Stats { return s.gateway.Stats() }, metrics.Build{Version: b.Version, Revision: b.Revision}))
 	}
 	if o.Dev {
 		page += "  /debug/pprof/\n"
