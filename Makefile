@@ -1,0 +1,100 @@
+# make alone lists the targets. Tool versions are pinned by the tool lines of go.mod.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(CURDIR)/bin:$(PATH)
+
+GO        ?= go
+ADDR      ?= :8000
+FUZZTIME  ?= 30s
+CONNS     ?= 1000000
+HOLD      ?= 10m
+BENCHARGS ?=
+
+# Modules of their own, beside the one at the root.
+MODULES := $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path '*/node_modules/*' -not -path './tmp/*'))
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: build
+build: ## build bin/longwire
+	$(GO) build -o bin/longwire ./cmd/longwire
+
+.PHONY: run
+run: build ## build and serve on ADDR (:8000), with /echo and /debug/pprof
+	exec bin/longwire serve --dev --addr '$(ADDR)'
+
+.PHONY: setup
+setup: ## install what the tests need
+	@scripts/setup
+
+.PHONY: test
+test: check ## check, then every test of every module under the race detector
+	$(GO) test -race -count=1 -timeout 15m ./...
+	@for m in $(MODULES); do echo "test: module $$m"; (cd "$$m" && $(GO) test -race -count=1 -timeout 15m ./...); done
+	@echo "test: passed"
+
+.PHONY: check
+check: setup format vet static layout modules generated ## format, vet, staticcheck, layout, modules, generated files
+	@echo "check: passed"
+
+.PHONY: format
+format:
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "check: not formatted (gofmt -w):"; echo "$$bad"; exit 1; }
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+	@for m in $(MODULES); do (cd "$$m" && $(GO) vet ./...); done
+	@for os in darwin windows; do echo "GOOS=$$os $(GO) vet ./..."; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./...; done
+
+.PHONY: static
+static:
+	$(GO) build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+	@for m in $(MODULES); do (cd "$$m" && staticcheck ./...); done
+
+.PHONY: layout
+layout:
+	$(GO) test -count=1 -run '^TestLayout$$' .
+
+.PHONY: modules
+modules:
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+	@for m in $(MODULES); do (cd "$$m" && $(GO) mod verify && $(GO) mod tidy -diff); done
+
+.PHONY: generate
+generate: ## write the generated files anew
+	$(GO) run ./cmd/longwire config --markdown > docs/options.md.new
+	mv docs/options.md.new docs/options.md
+
+.PHONY: generated
+generated:
+	@$(GO) run ./cmd/longwire config --markdown | diff -u docs/options.md - \
+		|| { echo "check: docs/options.md is out of date: make generate"; exit 1; }
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME (30s)
+	@found=0; \
+	for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
+			echo "fuzz: $$p $$f for $(FUZZTIME)"; found=$$((found + 1)); \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime '$(FUZZTIME)' "$$p"; \
+		done; \
+	done; \
+	[ $$found -gt 0 ] || { echo "fuzz: found no target"; exit 1; }; \
+	echo "fuzz: $$found targets passed"
+
+.PHONY: bench
+bench: ## measure beside the floor and the Go peers; BENCHARGS='-rounds 1' and the like
+	$(GO) run ./bench/run $(BENCHARGS)
+
+.PHONY: million
+million: ## hold CONNS (1000000) connections for HOLD (10m); needs about 10 GB of memory
+	$(GO) run ./bench/million -conns '$(CONNS)' -hold '$(HOLD)'
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin tmp
