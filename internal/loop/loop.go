@@ -248,6 +248,14 @@ func (l *Loop) Flush(i uint32) {
 	}
 }
 
+// Look reads what conn i has right now, out of turn: Data may be called before it returns. It is for a timer
+// that is about to judge a silence. The conn may be on its way out afterwards.
+func (l *Loop) Look(i uint32) {
+	if s := &l.slab.slots[i]; s.flags&(flagDoomed|flagFinishing|flagPaused|flagConnecting) == 0 && l.cur == none {
+		l.readable(i)
+	}
+}
+
 // Queued is the number of bytes that conn i's socket did not take yet.
 func (l *Loop) Queued(i uint32) int {
 	s := &l.slab.slots[i]
@@ -758,10 +766,12 @@ func (l *Loop) broken(i uint32, err error) {
 // lastWords hands on what is left to read of a broken conn.
 func (l *Loop) lastWords(i uint32) {
 	fd := l.slab.slots[i].fd
+	if fd < 0 {
+		return
+	}
+	l.cur = i
+	defer func() { l.cur = none }()
 	for range 16 {
-		if fd < 0 {
-			return
-		}
 		n, err := l.poller.Read(fd, l.rbuf)
 		if err != nil || n == 0 {
 			return
