@@ -449,6 +449,67 @@ func TestInflateBad(t *testing.T) {
 	}
 }
 
+// Whatever complete code there is finds room in the tables, and each symbol its code.
+func TestMakeTable(t *testing.T) {
+	rnd := newRand(t)
+	for range 3000 {
+		for _, kind := range []struct {
+			symbols, room int
+			root          uint
+		}{{maxLitCodes, litSpace, litBits}, {maxDistCodes, distSpace, distBits}, {19, 128, 7}} {
+			longest := maxCodeBits
+			if kind.symbols == 19 {
+				longest = 7
+			}
+			depths := []uint8{1, 1}
+			deep := rnd.IntN(2) == 0
+			for len(depths) < kind.symbols {
+				i := rnd.IntN(len(depths))
+				if deep && rnd.IntN(3) > 0 {
+					i = len(depths) - 1
+				}
+				if int(depths[i]) == longest {
+					if rnd.IntN(50) == 0 {
+						break
+					}
+					continue
+				}
+				depths[i]++
+				depths = append(depths, depths[i])
+			}
+			rnd.Shuffle(len(depths), func(i, j int) { depths[i], depths[j] = depths[j], depths[i] })
+			symbols := make([]uint32, len(depths))
+			for i := range symbols {
+				symbols[i] = uint32(i) << 16
+			}
+			table := make([]uint32, kind.room)
+			if !makeTable(table, kind.root, depths, symbols, false) {
+				t.Fatalf("no room for %d", depths)
+			}
+			code := 0
+			for n := uint8(1); n <= maxCodeBits; n++ {
+				code <<= 1
+				for sym, l := range depths {
+					if l != n {
+						continue
+					}
+					rev := reverse(code, uint(n)) | uint(rnd.Uint32())<<n
+					e := table[rev&(1<<kind.root-1)]
+					got := e & 15
+					if e&kindMask == kindTable {
+						e = table[uint(e>>16)+rev>>kind.root&(1<<(e>>4&15)-1)]
+						got = e&15 + uint32(kind.root)
+					}
+					if int(e>>16) != sym || got != uint32(n) {
+						t.Fatalf("symbol %d of %d bits reads as %d of %d", sym, n, e>>16, got)
+					}
+					code++
+				}
+			}
+		}
+	}
+}
+
 // A bomb: nothing is made beyond the limit, whatever it is made of.
 func TestInflateBomb(t *testing.T) {
 	stored := bytes.Repeat(append([]byte{0, 0xff, 0xff, 0, 0}, make([]byte, 65535)...), 3)

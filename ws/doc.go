@@ -16,13 +16,15 @@
 //
 // # Invariants
 //
-//   - Nothing here keeps a slice that it was given, with the one exception that is written at
-//     [Reader.Next]: a payload may alias the bytes that were passed in, until the next call.
+//   - Nothing here keeps a slice that it was given, with two exceptions: a payload may alias the bytes
+//     that [Reader.Next] was given, until the next call; a [Request] and a [Response] are views into
+//     the bytes that they were parsed from.
 //   - Parsers return how many bytes they consumed, and zero with a nil error to ask for more. What an
 //     answer says never depends on how the bytes were cut into reads; how early it comes does. What
 //     can never become right is refused at the first byte that shows it.
 //   - An idle connection costs nothing here. A Reader between messages knows nothing ([Reader.Idle])
-//     and can serve another connection after [Reader.Reset].
+//     and can serve another connection after [Reader.Reset]. One in the middle of a message can
+//     be written down and go on in another process ([Reader.AppendState]).
 //   - No peer makes us hold more memory than a small multiple of what it sent and than the limit
 //     allows: an announced length is refused or accepted, never allocated.
 //   - Neither direction takes over compression context. So a message compressed once by [Compress]

@@ -84,13 +84,18 @@ func line(b []byte, start int) (end int, s syntax) {
 		}
 		return 0, syntaxMore
 	}
-	if nl == 0 || rest[nl-1] != '\r' {
-		return 0, syntaxBareLF
+	cr := max(nl-1, 0)
+	if nl == 0 || rest[cr] != '\r' {
+		cr = nl
 	}
-	if !all(rest[:nl-1], isValue) {
+	// The first byte that is wrong decides, as it does when the line comes in pieces.
+	if !all(rest[:cr], isValue) {
 		return 0, syntaxControl
 	}
-	return start + nl - 1, 0
+	if cr == nl {
+		return 0, syntaxBareLF
+	}
+	return start + cr, 0
 }
 
 // parse reads field lines from b[start:] up to the empty line and returns the length of the head.

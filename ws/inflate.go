@@ -27,9 +27,9 @@ type inflater struct {
 }
 
 const (
-	litBits   = 10
+	litBits   = 9
 	distBits  = 8
-	litSpace  = 2048 // 1334 suffice for 288 symbols of up to 15 bits behind a root of 10
+	litSpace  = 1024 // 852 suffice for 286 symbols of up to 15 bits behind a root of 9
 	distSpace = 512  // 402 suffice for 32 symbols of up to 15 bits behind a root of 8
 
 	maxLitCodes  = 286 // RFC 1951 section 3.2.7, without the two that never occur
@@ -101,14 +101,15 @@ func makeTable(table []uint32, root uint, lens []uint8, symbols []uint32, lone b
 	var count, next [maxCodeBits + 1]int
 	longest := uint(0)
 	for _, n := range lens {
-		count[n&15]++
-		longest = max(longest, uint(n))
+		if n != 0 {
+			count[n&15]++
+			longest = max(longest, uint(n))
+		}
 	}
 	clear(table[:1<<root])
 	if longest == 0 {
 		return lone
 	}
-	count[0] = 0
 	left, code := 1, 0
 	for n := 1; n <= maxCodeBits; n++ {
 		code = (code + count[n-1]) << 1
