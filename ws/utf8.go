@@ -64,10 +64,6 @@ func (u *UTF8) Write(b []byte) bool {
 		return true
 	}
 	*u = utf8Lead[b[cut]]
-	if u.need == 0 {
-		*u = UTF8{need: utf8Dead}
-		return false
-	}
 	return u.finish(b[cut+1:]) >= 0
 }
 
