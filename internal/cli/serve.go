@@ -185,7 +185,7 @@ func (s *server) run(ctx context.Context) error {
 		ln, err := net.Listen("tcp", s.profile)
 		if err != nil {
 			_ = s.gateway.Close()
-			return listenError(err, s.profile, "pprof")
+			return listenError(err, "pprof")
 		}
 		mux := http.NewServeMux()
 		profiles(mux)
@@ -195,11 +195,11 @@ func (s *server) run(ctx context.Context) error {
 		go func() { _ = h.Serve(ln); close(done) }()
 		defer func() { _ = h.Close(); <-done }()
 	}
-	return listenError(s.gateway.ListenAndServe(ctx), "", "addr")
+	return listenError(s.gateway.ListenAndServe(ctx), "addr")
 }
 
 // listenError adds what to do when an address could not be had.
-func listenError(err error, addr, option string) error {
+func listenError(err error, option string) error {
 	if err == nil {
 		return nil
 	}

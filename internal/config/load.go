@@ -1,9 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -212,7 +214,13 @@ func (l *Loaded) file(read func(string) ([]byte, error)) []error {
 		return []error{fmt.Errorf("%s: %w", l.File, err)}
 	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	switch err := d.Decode(&doc); {
+	case err == nil:
+		if d.Decode(new(yaml.Node)) != io.EOF {
+			return []error{fmt.Errorf("%s: more than one document: want one", l.File)}
+		}
+	case err != io.EOF:
 		// "yaml: line 3: …" → "FILE:3: …"
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
 		if rest, ok := strings.CutPrefix(text, "line "); ok {
@@ -293,9 +301,13 @@ func scalar(o *Option, n *yaml.Node) (string, error) {
 
 // didYouMean is a question with the nearest of the right names, or nothing when none is near.
 func didYouMean(name string, known []string) string {
-	best, least := "", 1+len(name)/3
+	// What all names share says nothing about how near they are.
+	plain := func(s string) string {
+		return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s, envPrefix), "_", "-"))
+	}
+	best, least := "", 1+len(plain(name))/3
 	for _, k := range known {
-		if d := distance(strings.ToLower(strings.ReplaceAll(name, "_", "-")), strings.ToLower(strings.ReplaceAll(k, "_", "-"))); d <= least {
+		if d := distance(plain(name), plain(k)); d <= least {
 			best, least = k, d-1
 		}
 	}

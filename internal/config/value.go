@@ -62,6 +62,10 @@ func (s *Size) UnmarshalText(b []byte) error {
 			break
 		}
 	}
+	if n, err := strconv.ParseInt(digits, 10, 64); err == nil && n >= 0 && n < 1<<62/unit {
+		*s = Size(n * unit)
+		return nil
+	}
 	f, err := strconv.ParseFloat(digits, 64)
 	if n := f * float64(unit); err == nil && f >= 0 && n < 1<<62 && n == math.Trunc(n) {
 		*s = Size(n)
