@@ -42,9 +42,9 @@ func TestMain(m *testing.M) {
 //	logged REGEXP       wait until the server's log has a line that matches
 //	get PATH            print the status and body of a request to the server
 //	metric SERIES VALUE scrape until the series has the value
-//	connect PATH [ORIGIN]  open a WebSocket connection, print the response's head, keep it open
+//	connect PATH [ORIGIN]  open a WebSocket connection, print the response's head, keep it if it is 101
 //	say TEXT            send a text message on it and print the reply
-//	farewell CODE       read a close frame with the code, answer it
+//	farewell CODE       read a close frame with the code, answer it, end the connection
 //	signal NAME         send TERM or INT to the server
 //	stopped CODE        wait for the server's end, expect its exit code, print its log
 func TestScript(t *testing.T) {
@@ -246,13 +246,18 @@ func connect(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = c.Write(ws.AppendRequest(nil, &d, [16]byte{}))
 	ts.Check(err)
 	s.conn, s.r = c, bufio.NewReader(c)
+	upgraded := false
 	for {
 		line, err := s.r.ReadString('\n')
 		ts.Check(err)
 		if line == "\r\n" {
-			return
+			break
 		}
+		upgraded = upgraded || strings.HasPrefix(line, "HTTP/1.1 101 ")
 		fmt.Fprint(ts.Stdout(), strings.TrimSuffix(line, "\r\n")+"\n")
+	}
+	if !upgraded {
+		ts.Check(c.Close())
 	}
 }
 
@@ -295,6 +300,7 @@ func farewell(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err := s.conn.Write(ws.AppendFrame(nil, ws.Client, ws.OpClose, payload[:2], [4]byte{1, 2, 3, 4}))
 	ts.Check(err)
+	ts.Check(s.conn.Close())
 }
 
 func signalServer(ts *testscript.TestScript, neg bool, args []string) {
