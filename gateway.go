@@ -281,7 +281,7 @@ func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 		f := g.fronts[l.Index()]
 		now := l.Tick()
 		l.Each(func(i uint32) {
-			turn := next.Add(1)
+			turn := next.Add(1) - 1 // the first at once: nobody waits for one connection's turn
 			f.conn[i].flags |= stateDrain
 			// Slots of several loops interleave, so that none of them has all of its at the end.
 			l.SetTimerTick(i, now+1+uint32(int64(over/loop.Tick)*turn/int64(total)))
