@@ -928,12 +928,22 @@ func TestDial(t *testing.T) {
 	wantRead(t, p, "early hi")
 	f.wantLive(2)
 
+	p = dial(func(h *handler, i uint32) { h.l.Pause(i) })
+	p.Accept()
+	wantRead(t, p, "hi")
+	p.Close()
+	f.sys.Settle()
+	f.wantLive(3)
+	f.on(f.only(), func(h *handler) { h.l.Resume(f.conn(3).slot) })
+	f.sys.Settle()
+	f.wantEnd(3, loop.EndEOF, nil)
+
 	dial(func(h *handler, i uint32) { h.l.Drop(i) })
 	f.sys.Settle()
-	f.wantEnd(3, loop.EndLocal, nil)
+	f.wantEnd(4, loop.EndLocal, nil)
 	dial(func(h *handler, i uint32) { h.l.Finish(i) })
 	f.sys.Settle()
-	f.wantEnd(4, loop.EndLocal, nil)
+	f.wantEnd(5, loop.EndLocal, nil)
 
 	f.sys.Fail(looptest.Connect, syscall.EADDRNOTAVAIL, 1)
 	f.on(f.only(), func(h *handler) {
@@ -944,7 +954,22 @@ func TestDial(t *testing.T) {
 	f.sys.Fail(looptest.Add, syscall.ENOMEM, 1)
 	dial(nil)
 	f.sys.Settle()
-	f.wantEnd(5, loop.EndError, syscall.ENOMEM)
+	f.wantEnd(6, loop.EndError, syscall.ENOMEM)
+}
+
+// TestWriteInClosed: what is written to a conn that is over is dropped, and takes no queue along.
+func TestWriteInClosed(t *testing.T) {
+	f := newFake(t, loop.Options{}, script{closed: func(h *handler, i uint32, _ loop.End) { h.l.Write(i, []byte("too late")) }})
+	f.dial() // the loop is never empty
+	for range 100 {
+		f.dial().Close()
+		f.sys.Settle()
+	}
+	f.on(f.only(), func(h *handler) {
+		if n := loop.Queues(h.l); n > 2 {
+			t.Errorf("%d queues for no conn with a queue", n)
+		}
+	})
 }
 
 // TestDialFromClosed: a handler that dials again whenever a conn ends does not outlive its loop.

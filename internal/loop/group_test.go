@@ -438,8 +438,46 @@ func TestAdoptFake(t *testing.T) {
 	}
 }
 
-// TestAdoptWhileRetiring: a conn that is dropped into the chute of a loop that is about to retire is not
-// lost.
+// TestAdoptAtRetirement: a conn that is dropped into the chute of a loop between its last look there and its
+// retirement is not lost.
+func TestAdoptAtRetirement(t *testing.T) {
+	s, budget := small()
+	f := newFake(t, loop.Options{System: s, Loops: 1, MaxConns: 3 * budget, Table: loop.TablePrivate}, script{data: echo})
+	var peers []*looptest.Peer
+	for range budget + 1 {
+		peers = append(peers, f.dial())
+	}
+	for _, p := range peers { // both are empty, so that the extra one can give its listener back
+		p.Close()
+	}
+	f.sys.Settle()
+	for range budget / 2 { // and it has more room
+		f.on(f.only(), func(h *handler) { _, _ = h.dial(netip.MustParseAddrPort("192.0.2.1:80")) })
+	}
+	extra := f.g.Loops()[1]
+	c, p := f.sys.Pipe()
+	held := make(chan struct{})
+	_ = extra.Call(func() { <-held })
+	f.sys.Jump(time.Minute)
+	_ = extra.Call(func() { // in the iteration that knows the new time
+		if err := f.g.Adopt(c, []byte("x")); err != nil {
+			t.Error(err)
+		}
+	})
+	close(held)
+	p.Write([]byte("hello"))
+	wantRead(t, p, "hello")
+	if r := f.conn(f.count() - 1); r.loop != 1 || f.g.Active() != 2 {
+		t.Errorf("adopted by loop %d, %d are active", r.loop, f.g.Active())
+	}
+	p.Close()
+	f.sys.Advance(10 * time.Second)
+	if n := f.g.Active(); n != 1 {
+		t.Errorf("%d loops are active", n)
+	}
+}
+
+// TestAdoptWhileRetiring is the same as a race.
 func TestAdoptWhileRetiring(t *testing.T) {
 	s, budget := small()
 	f := newFake(t, loop.Options{System: s, Loops: 1, MaxConns: 3 * budget, Table: loop.TablePrivate}, script{data: echo})
