@@ -434,29 +434,46 @@ func (f *front) Timer(i uint32) {
 		f.closeWith(i, st, Cause{Kind: CauseDrain, Code: ws.StatusGoingAway}, "the server is going away")
 		return
 	}
+	f.beat(i, st, now)
+}
+
+// beat is an open connection's timer: it pings the silent, and closes those that were pinged and stay silent.
+func (f *front) beat(i uint32, st *state, now uint32) {
 	h := f.g.endpoints[st.endpoint].Heartbeat
-	silent := now - st.heard
 	if st.flags&stateWorking != 0 {
-		st.heard, silent = now, 0 // we do not listen; TCP_USER_TIMEOUT still watches
+		st.heard = now // we do not listen; TCP_USER_TIMEOUT still watches
 	}
-	if h.Timeout > 0 && silent >= ticks(h.Timeout) {
-		if st.flags&stateQueued != 0 {
-			f.end(st, Cause{Kind: CauseSlow, Detail: detailReplies})
-			f.over(i, st)
-			f.l.Abort(i)
+	due := h.Timeout > 0 && now-st.heard >= ticks(h.Timeout) && (st.flags&statePinged != 0 || h.Ping < 0)
+	if due && st.flags&stateQueued == 0 {
+		// The answer may wait in the socket: a loop that lags must not call its connections silent.
+		f.l.Look(i)
+		if _, ok := f.l.Find(f.l.ID(i)); !ok || st.phase != phaseOpen {
 			return
 		}
+		due = now-st.heard >= ticks(h.Timeout)
+	}
+	switch {
+	case due && st.flags&stateQueued != 0:
+		f.end(st, Cause{Kind: CauseSlow, Detail: detailReplies})
+		f.over(i, st)
+		f.l.Abort(i)
+		return
+	case due:
 		f.end(st, Cause{Kind: CauseHeartbeat, Code: ws.StatusPolicyViolation})
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ws.StatusPolicyViolation, "heartbeat timeout", [4]byte{}))
 		f.over(i, st)
 		f.l.Finish(i)
 		return
-	}
-	if h.Ping > 0 && st.flags&statePinged == 0 && silent+ticks(h.Ping)/10+1 >= ticks(h.Ping) {
+	case h.Ping > 0 && st.flags&statePinged == 0 && now-st.heard+ticks(h.Ping)/10+1 >= ticks(h.Ping):
 		st.flags |= statePinged
 		if f.l.Queued(i) == 0 { // else a ping waits behind data that is not acknowledged either
 			f.l.Commit(i, append(f.l.Buffer(i), pingFrame[:]...))
 			f.count.pings.Add(1)
+		}
+		if h.Timeout > 0 {
+			// However late the ping is, the client has its time to answer it.
+			f.l.SetTimerTick(i, max(st.heard+ticks(h.Timeout), now+ticks(h.Timeout-h.Ping)))
+			return
 		}
 	}
 	f.arm(i, st)

@@ -344,7 +344,7 @@ func (l *Loop) close(err error) {
 	l.endAll(end)
 	// Who was told that a post or call is taken may wait for what it does.
 	l.inbox.stop(true)
-	l.inbox.drain(l.dispatchPost)
+	l.inbox.drain(l.dispatchPost, l.endTurn)
 	l.inbox.release()
 	l.endAll(end)
 	l.handler.Stopped()

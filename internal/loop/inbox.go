@@ -78,8 +78,9 @@ func (b *inbox) announce() bool {
 	return b.asleep.Load() && !b.notified.Swap(true)
 }
 
-// drain hands each record to record, in order, on the loop's thread. payload is valid during the call.
-func (b *inbox) drain(record func(id ID, kind uint8, payload []byte)) {
+// drain hands each record to record, in order, on the loop's thread, and makes each call after before.
+// payload is valid during the call.
+func (b *inbox) drain(record func(id ID, kind uint8, payload []byte), before func()) {
 	b.notified.Store(false)
 	if !b.pending.Load() {
 		return
@@ -96,6 +97,7 @@ func (b *inbox) drain(record func(id ID, kind uint8, payload []byte)) {
 		kind := buf[at+12]
 		at += recordHeader
 		if kind == callKind {
+			before()
 			calls[call]()
 			call++
 		} else {

@@ -12,7 +12,7 @@ import (
 func drained(b *inbox) (got []string) {
 	b.drain(func(id ID, kind uint8, payload []byte) {
 		got = append(got, fmt.Sprintf("%d/%d/%s", id, kind, payload))
-	})
+	}, func() {})
 	return got
 }
 
@@ -34,7 +34,7 @@ func TestInboxOrder(t *testing.T) {
 	}
 	// A record that is posted while another is handled comes the next time.
 	_, _ = b.post(1, 0, nil)
-	b.drain(func(ID, uint8, []byte) { _, _ = b.post(2, 0, nil) })
+	b.drain(func(ID, uint8, []byte) { _, _ = b.post(2, 0, nil) }, func() {})
 	if got := drained(b); !slices.Equal(got, []string{"2/0/"}) {
 		t.Errorf("got %q", got)
 	}
@@ -105,7 +105,7 @@ func TestInboxWakes(t *testing.T) {
 			}
 			next[id]++
 			got++
-		})
+		}, func() {})
 		b.asleep.Store(true)
 		if got < posters*posts && !b.pending.Load() {
 			<-wake
@@ -123,7 +123,7 @@ func TestInboxAllocates(t *testing.T) {
 		for range 10 {
 			_, _ = b.post(1, 1, payload)
 		}
-		b.drain(record)
+		b.drain(record, func() {})
 	}
 	round()
 	if n := testing.AllocsPerRun(100, round); n != 0 {

@@ -248,11 +248,12 @@ func (l *Loop) Flush(i uint32) {
 	}
 }
 
-// Look reads what conn i has right now, out of turn: Data may be called before it returns. It is for a timer
-// that is about to judge a silence. The conn may be on its way out afterwards.
+// Look reads what conn i has right now: Data may be called before it returns. It is for Handler.Timer, when it
+// is about to judge a silence of i. The conn may be on its way out afterwards.
 func (l *Loop) Look(i uint32) {
-	if s := &l.slab.slots[i]; s.flags&(flagDoomed|flagFinishing|flagPaused|flagConnecting) == 0 && l.cur == none {
+	if l.slab.slots[i].flags&(flagDoomed|flagFinishing|flagPaused|flagConnecting) == 0 {
 		l.readable(i)
+		l.cur = i // its timer's turn goes on
 	}
 }
 
@@ -377,7 +378,8 @@ func (l *Loop) run() error {
 	l.tick = uint32(l.now / Tick)
 	l.wheel.tick = l.tick
 	for {
-		l.inbox.drain(l.dispatchPost)
+		l.inbox.drain(l.dispatchPost, l.endTurn)
+		l.endTurn()
 		l.reap()
 		if l.stopping || l.retired() {
 			return nil
@@ -474,9 +476,24 @@ func (l *Loop) dispatch(ev *sys.Event) {
 
 func (l *Loop) dispatchPost(id ID, kind uint8, payload []byte) {
 	l.Stats.Posts.Add(1)
+	// Records for one conn in a row leave in one write, without a queue.
+	if i, ok := l.Find(id); !ok {
+		l.endTurn()
+	} else if i != l.cur {
+		l.endTurn()
+		l.cur = i
+	}
 	l.handler.Post(id, kind, payload)
 	if len(l.doomed) > 0 {
+		l.endTurn()
 		l.reap()
+	}
+}
+
+// endTurn ends the turn of the current conn, if there is one.
+func (l *Loop) endTurn() {
+	if l.cur != none {
+		l.served(l.cur)
 	}
 }
 
@@ -487,7 +504,9 @@ func (l *Loop) fire(i uint32) {
 	case s.flags&flagFinishing != 0 || s.flags&flagRefused != 0:
 		l.doom(i, End{Kind: EndLocal}) // the peer does not send its FIN, or does not take what is queued
 	default:
+		l.cur = i
 		l.handler.Timer(i)
+		l.served(i)
 	}
 }
 
@@ -701,8 +720,7 @@ func (l *Loop) flushScratch() {
 
 // flushDirty writes what posts and timers left for conns.
 func (l *Loop) flushDirty() {
-	for k := 0; k < len(l.dirty); k++ { // a callback may write to others
-		i := l.dirty[k]
+	for _, i := range l.dirty {
 		s := &l.slab.slots[i]
 		if s.flags&flagDirty == 0 {
 			continue // ended, and the slot perhaps used again
