@@ -45,6 +45,11 @@ var layout = map[string]row{
 	"internal/cli":     {imports: ". internal/config internal/metrics", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
+	// Examples are users of the library.
+	"examples/hello": {imports: ". ws", process: true},
+	"examples/chat":  {imports: ". ws", process: true},
+	"examples/mount": {imports: ".", process: true},
+
 	// Measuring programs. The floor shares no code with what it is measured against, its door to the kernel included.
 	"bench/floor":   {outside: "golang.org/x/sys", process: true},
 	"bench/target":  {},
