@@ -125,14 +125,14 @@ func NewChuteReader(out int32) (*ChuteReader, error) {
 	return &ChuteReader{f: f, raw: raw}, nil
 }
 
-// Receive waits for one descriptor; it ends with an error when Close is called.
+// Receive waits for one descriptor; it ends with os.ErrClosed when Close is called.
 func (r *ChuteReader) Receive(b []byte) (fd int32, n int, err error) {
 	rerr := r.raw.Read(func(out uintptr) bool {
 		fd, n, err = Receive(int32(out), b)
 		return err != ErrWouldBlock
 	})
 	if rerr != nil {
-		return -1, 0, rerr
+		return -1, 0, os.ErrClosed // nothing else ends the wait
 	}
 	return fd, n, err
 }

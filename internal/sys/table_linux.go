@@ -124,18 +124,25 @@ func unshareFiles() error {
 	if err == nil {
 		return nil
 	}
-	const beyond = 1<<31 - 1 // closes nothing
-	if unix.CloseRange(beyond, beyond, unix.CLOSE_RANGE_UNSHARE) == nil {
+	if unshareByClosing() == nil {
 		return nil
 	}
 	return os.NewSyscallError("unshare", err)
 }
 
+func unshareByClosing() error {
+	const beyond = 1<<31 - 1 // closes nothing
+	return unix.CloseRange(beyond, beyond, unix.CLOSE_RANGE_UNSHARE)
+}
+
 func closeRange(first, last int) {
-	if err := unix.CloseRange(uint(first), uint(last), 0); err == nil {
-		return
+	if err := unix.CloseRange(uint(first), uint(last), 0); err != nil {
+		closeOpen(first, last)
 	}
-	// Before Linux 5.9: what is open is what /proc lists.
+}
+
+// closeOpen is close_range before Linux 5.9: what is open is what /proc lists.
+func closeOpen(first, last int) {
 	entries, _ := os.ReadDir("/proc/thread-self/fd")
 	for _, e := range entries {
 		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first && fd <= last {
