@@ -425,7 +425,7 @@ func TestKernelDial(t *testing.T) {
 				if err != nil {
 					return
 				}
-				_, _ = io.Copy(c, c)
+				_, _ = io.Copy(struct{ io.Writer }{c}, c) // not through the pipes that splice keeps
 				_ = c.Close()
 			}
 		}()
