@@ -957,6 +957,35 @@ func TestDial(t *testing.T) {
 	f.wantEnd(6, loop.EndError, syscall.ENOMEM)
 }
 
+// TestEmptied: a loop that was large and is empty gives back what it had, and serves on.
+func TestEmptied(t *testing.T) {
+	emptied := 0
+	f := newFake(t, loop.Options{}, script{data: echo, emptied: func(*handler) { emptied++ }})
+	for round := range 2 {
+		var peers []*looptest.Peer
+		for range 1100 {
+			peers = append(peers, f.sys.Dial())
+		}
+		for _, p := range peers {
+			p.Write([]byte("x"))
+		}
+		f.sys.Settle()
+		for _, p := range peers {
+			wantRead(t, p, "x")
+			p.Close()
+		}
+		f.sys.Settle()
+		if emptied != round+1 {
+			t.Errorf("Emptied %d times in round %d", emptied, round)
+		}
+	}
+	f.on(f.only(), func(h *handler) {
+		if n := loop.Queues(h.l); n != 0 {
+			t.Errorf("%d queues", n)
+		}
+	})
+}
+
 // TestWriteInClosed: what is written to a conn that is over is dropped, and takes no queue along.
 func TestWriteInClosed(t *testing.T) {
 	f := newFake(t, loop.Options{}, script{closed: func(h *handler, i uint32, _ loop.End) { h.l.Write(i, []byte("too late")) }})

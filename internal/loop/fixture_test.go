@@ -23,6 +23,7 @@ type script struct {
 	drained func(h *handler, i uint32)
 	closed  func(h *handler, i uint32, e loop.End)
 	post    func(h *handler, id loop.ID, kind uint8, payload []byte)
+	emptied func(h *handler)
 }
 
 // record is what happened to one conn, in order.
@@ -308,7 +309,12 @@ func (h *handler) Post(id loop.ID, kind uint8, payload []byte) {
 	}
 }
 
-func (h *handler) Emptied() { defer h.enter("Emptied")() }
+func (h *handler) Emptied() {
+	defer h.enter("Emptied")()
+	if h.s.emptied != nil {
+		h.run(func() { h.s.emptied(h) })
+	}
+}
 
 func (h *handler) Stopped() {
 	defer h.enter("Stopped")()

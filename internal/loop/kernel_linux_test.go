@@ -11,6 +11,7 @@ import (
 var kernels = []kernel{
 	{name: "shared", system: loop.NewSystem, table: loop.TableShared, backlog: true, steady: true},
 	{name: "private", system: loop.NewSystem, table: loop.TablePrivate, backlog: true, steady: true},
+	{name: "portable", system: func() (loop.System, error) { return loop.NewPortableSystem(), nil }, table: loop.TableShared},
 }
 
 // threads is the number of threads of this process.

@@ -411,6 +411,57 @@ func TestKernelPassAndAdopt(t *testing.T) {
 	})
 }
 
+// TestKernelStray: a conn that left is an ordinary net.Conn.
+func TestKernelStray(t *testing.T) {
+	onKernels(t, func(t *testing.T, k kernel) {
+		w := k.world(t, 1, script{data: func(h *handler, i uint32, b []byte) {
+			h.l.Pause(i) // what comes now is the stray's to read
+			h.l.Write(i, []byte("from the loop "))
+			h.l.Flush(i)
+			if err := h.l.PassTo(i, h.w.g.Outlet(), b); err != nil {
+				t.Error(err)
+			}
+		}})
+		c := w.client()
+		say(t, c, "a")
+		b := make([]byte, 100)
+		s, n, err := w.g.Strays(b)
+		if err != nil || string(b[:n]) != "a" {
+			t.Fatalf("%q, %v", b[:n], err)
+		}
+		say(t, s, "from the stray")
+		hear(t, c, "from the loop from the stray")
+		say(t, c, "one")
+		hear(t, s, "one")
+		if err := s.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read after the deadline: %v", err)
+		}
+		if err := s.SetReadDeadline(time.Time{}); err != nil {
+			t.Error(err)
+		}
+		if err := s.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Error(err)
+		}
+		hearEOF(t, c)
+		say(t, c, "two")
+		_ = c.CloseWrite()
+		hear(t, s, "two")
+		hearEOF(t, s)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err == nil {
+			t.Error("closed twice")
+		}
+		if err := w.g.Adopt(s, []byte("x")); err == nil {
+			t.Error("a closed conn was adopted")
+		}
+	})
+}
+
 func TestKernelDial(t *testing.T) {
 	onKernels(t, func(t *testing.T, k kernel) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -528,7 +579,9 @@ func TestKernelLoad(t *testing.T) {
 						return
 					}
 					// A post to whom it may concern.
-					_ = w.g.Post(w.conn(r.IntN(w.count())).id, 1, nil)
+					if n := w.count(); n > 0 {
+						_ = w.g.Post(w.conn(r.IntN(n)).id, 1, nil)
+					}
 				}
 			})
 		}
