@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -303,6 +304,98 @@ func TestBlocked(t *testing.T) {
 	}
 	if n := f.only().Stats.QueueBytes.Load(); n != 0 {
 		t.Errorf("QueueBytes = %d", n)
+	}
+}
+
+// TestRandomTraffic has peers send and read at random, pauses and resumes the conns at random, and wants all
+// bytes echoed and the ends seen: readiness that is missed once is missed for ever.
+func TestRandomTraffic(t *testing.T) {
+	noise := make([]byte, 1<<20)
+	for k := range noise {
+		noise[k] = byte(k * k >> 7)
+	}
+	for seed := range uint64(15) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		loops := rand.New(rand.NewPCG(seed, 10))
+		f := newFake(t, loop.Options{ReadBuffer: 16 << 10}, script{
+			data: func(h *handler, i uint32, b []byte) {
+				h.l.Write(i, b)
+				if loops.IntN(10) == 0 {
+					h.l.Pause(i)
+				}
+			},
+			post: func(h *handler, id loop.ID, kind uint8, _ []byte) {
+				i, ok := h.l.Find(id)
+				switch {
+				case !ok:
+				case kind == 0:
+					h.l.Pause(i)
+				default:
+					h.l.Resume(i)
+				}
+			},
+		})
+		type traffic struct {
+			p         *looptest.Peer
+			id        loop.ID
+			sent, got bytes.Buffer
+			over      bool
+		}
+		var all []*traffic
+		for range 6 {
+			p := f.dial()
+			all = append(all, &traffic{p: p, id: f.conn(f.count() - 1).id})
+		}
+		for range 150 {
+			x := all[r.IntN(len(all))]
+			switch n := r.IntN(12); {
+			case n < 4 && !x.over:
+				sizes := []int{1, 100, 16<<10 - 1, 16 << 10, 16<<10 + 1, 32 << 10, 300_000}
+				at := r.IntN(len(noise) / 2)
+				b := noise[at : at+sizes[r.IntN(len(sizes))]]
+				x.sent.Write(b)
+				x.p.Write(b)
+			case n == 4 && !x.over && r.IntN(8) == 0:
+				x.over = true
+				x.p.CloseWrite()
+			case n == 5:
+				x.p.Limit(r.IntN(1 << (4 + r.IntN(16))))
+			case n == 6:
+				x.got.Write(x.p.Read())
+			case n == 7:
+				x.got.Write(x.p.ReadN(r.IntN(100_000)))
+			case n < 10:
+				_ = f.g.Post(x.id, uint8(n-8), nil)
+			case n == 10:
+				f.sys.Settle()
+			case n == 11:
+				f.sys.Advance(100 * time.Millisecond)
+			}
+		}
+		for k, x := range all {
+			x.p.Limit(-1)
+			for quiet := 0; quiet < 3; { // a callback may pause it once more
+				_ = f.g.Post(x.id, 1, nil)
+				b := x.p.Read()
+				x.got.Write(b)
+				if quiet++; len(b) > 0 || x.p.Unread() > 0 {
+					quiet = 0
+				}
+			}
+			// Of who has sent a FIN, what the socket did not take is dropped at the end.
+			if got := x.got.Bytes(); !bytes.HasPrefix(x.sent.Bytes(), got) || !x.over && len(got) != x.sent.Len() {
+				t.Errorf("seed %d: conn %d: %d bytes echoed of %d", seed, k, len(got), x.sent.Len())
+			}
+			if x.over {
+				f.wantEnd(k, loop.EndEOF, nil)
+			} else {
+				f.wantLive(k)
+			}
+			if r := f.conn(k); !bytes.Equal(r.data, x.sent.Bytes()) {
+				t.Errorf("seed %d: conn %d: %d bytes arrived of %d", seed, k, len(r.data), x.sent.Len())
+			}
+		}
+		f.finish()
 	}
 }
 

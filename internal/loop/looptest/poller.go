@@ -47,6 +47,9 @@ func (r *registration) events() sys.Ready {
 	if r.in&sys.Writable != 0 {
 		out |= ready & sys.ReadyWrite
 	}
+	if e := r.file.socket; e != nil && e.fin && r.in&(sys.Readable|sys.Edge) == sys.Readable|sys.Edge {
+		out |= sys.Ended | sys.ReadyRead
+	}
 	return out
 }
 
@@ -104,6 +107,10 @@ func (p *poller) collect(events []sys.Event) (n int, woken bool) {
 		}
 		events[n] = sys.Event{Key: r.key, Ready: ready}
 		n++
+		if r.in&sys.Edge != 0 {
+			r.queued = false // until something changes
+			continue
+		}
 		p.ready = append(p.ready, r) // it may be ready the next time too
 	}
 	p.ready = slices.Delete(p.ready, 0, looked)

@@ -2,9 +2,10 @@
 // the test moves, sockets whose other ends (Peer) the test holds, and failures on demand. No test needs to
 // sleep: Settle waits until every loop is asleep with nothing to do.
 //
-// It keeps the kernel's rules where they bite: readiness is level-triggered and reported round robin; a
-// descriptor is a number in a table, the lowest free one; a file lives until its last descriptor is closed
-// in all tables and is watched until then; closing a socket with unread bytes resets it.
+// It keeps the kernel's rules where they bite: readiness is told by level, or with sys.Edge only when
+// something changes, and round robin; a descriptor is a number in a table, the lowest free one; a file lives
+// until its last descriptor is closed in all tables and is watched until then; closing a socket with unread
+// bytes resets it.
 package looptest
 
 import (
