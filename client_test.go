@@ -78,11 +78,14 @@ func (c *client) ask(text string) string {
 	return reply
 }
 
-// close does the closing handshake.
+// close does the closing handshake and ends the TCP connection.
 func (c *client) close(code ws.StatusCode) {
 	must(c.conn.Write(ws.AppendClose(nil, ws.Client, code, "", [4]byte{1, 2, 3, 4})))
 	if op, _, _ := c.next(); op != ws.OpClose {
 		panic("the server does not answer the close frame")
 	}
-	_ = c.conn.Close()
+	c.quit()
 }
+
+// quit ends the TCP connection.
+func (c *client) quit() { _ = c.conn.Close() }

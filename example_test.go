@@ -13,7 +13,7 @@ import (
 	"github.com/longwire/longwire/ws"
 )
 
-// In these examples dial, ask and close are those of a small client in client_test.go.
+// In these examples dial, ask, close and quit are those of a small client in client_test.go.
 
 // The zero Config serves the plain protocol at /ws. Here only the port is a free one.
 func Example() {
@@ -25,7 +25,9 @@ func Example() {
 		panic(err)
 	}
 	defer g.Close()
-	fmt.Println(dial(g.Addr().String(), "/ws").ask(`{"type":"ping","ts":1700000000000}`))
+	c := dial(g.Addr().String(), "/ws")
+	defer c.quit()
+	fmt.Println(c.ask(`{"type":"ping","ts":1700000000000}`))
 	// Output: {"type":"pong","ts":1700000000000}
 }
 
@@ -50,6 +52,7 @@ func ExampleEndpoint() {
 	}
 	defer g.Close()
 	c := dial(g.Addr().String(), "/shout")
+	defer c.quit()
 	fmt.Println(c.ask("hello"))
 	c.close(ws.StatusNormalClosure)
 	fmt.Println(<-ended)
@@ -79,6 +82,7 @@ func ExampleEndpoint_blocking() {
 	}
 	defer g.Close()
 	c := dial(g.Addr().String(), "/ask")
+	defer c.quit()
 	fmt.Println(c.ask("one"))
 	fmt.Println(c.ask("two"))
 	// Output:
@@ -113,9 +117,10 @@ func ExampleEndpoint_authorize() {
 	} {
 		req.Header.Set(name, value)
 	}
+	t := &http.Transport{DisableKeepAlives: true}
 	for _, token := range []string{"Bearer guess", "Bearer secret"} {
 		req.Header.Set("Authorization", token)
-		resp, err := http.DefaultTransport.RoundTrip(req)
+		resp, err := t.RoundTrip(req)
 		if err != nil {
 			panic(err)
 		}
@@ -143,7 +148,9 @@ func ExampleGateway_Handler() {
 	mux.Handle("/echo", g.Handler())
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
-	fmt.Println(dial(srv.Listener.Addr().String(), "/echo").ask("hello"))
+	c := dial(srv.Listener.Addr().String(), "/echo")
+	defer c.quit()
+	fmt.Println(c.ask("hello"))
 	// Output: hello
 }
 
@@ -168,6 +175,7 @@ func ExampleGateway_Broadcast() {
 		panic(err)
 	}
 	for _, c := range []*client{a, b} {
+		defer c.quit()
 		_, text, _ := c.next()
 		fmt.Println(text)
 	}
@@ -200,6 +208,7 @@ func ExampleConn_Go() {
 	}
 	defer g.Close()
 	c := dial(g.Addr().String(), "/work")
+	defer c.quit()
 	fmt.Println(c.ask("go"))
 	c.close(ws.StatusGoingAway)
 	cause := <-told
@@ -222,6 +231,7 @@ func ExampleGateway_Drain() {
 	}
 	defer g.Close()
 	c := dial(g.Addr().String(), "/ws")
+	defer c.quit()
 	go func() {
 		if err := g.Drain(context.Background(), 100*time.Millisecond); err != nil {
 			panic(err)
