@@ -129,9 +129,10 @@ type Message struct {
 	Op      ws.Opcode // ws.OpText (then Payload is valid UTF-8) or ws.OpBinary
 	Payload []byte    // the callback may change it, not keep it
 
-	front *front // nil on the pool
+	// Few words, so that it travels in registers.
 	slot  uint32
-	conn  Conn
+	front *front // nil on the pool
+	conn  *Conn  // on the pool
 }
 
 // Reply sends a message back on the connection that m came from. It is Conn.Send without the detour: on the

@@ -23,6 +23,7 @@ type front struct {
 	reader   *ws.Reader // for connections that are between messages
 	partials loop.Loans[partial]
 	count    *counters // of this loop; survives the loop's thread
+	sent     uint64    // messages appended since count was brought up to date
 }
 
 // state is what a connection is to the gateway. It has no pointers.
@@ -231,6 +232,7 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 	} else {
 		r.Reset(ws.ReaderConfig{MaxMessage: int64(ep.MaxMessage), Deflate: st.window != 0})
 	}
+	received := uint64(0) // counted once for all of b: an atomic for each message is a share of its cost
 	for len(b) > 0 {
 		ev, n, err := r.Next(b)
 		b = b[n:]
@@ -240,7 +242,7 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 		}
 		switch ev.Op {
 		case ws.OpText, ws.OpBinary:
-			f.count.messagesIn.Add(1)
+			received++
 			if st.phase == phaseOpen {
 				f.message(i, st, ep, ev)
 			}
@@ -257,6 +259,10 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 			break
 		}
 	}
+	if received > 0 {
+		f.count.messagesIn.Add(received)
+	}
+	f.publish()
 	switch {
 	case st.phase == phaseOver:
 		// The end releases what is attached.
@@ -277,13 +283,13 @@ func (f *front) message(i uint32, st *state, ep *endpoint, ev ws.Event) {
 	if ep.OnMessage == nil {
 		return
 	}
-	c := f.handle(i)
 	if !ep.Blocking {
-		ep.OnMessage(c, Message{Op: ev.Op, Payload: ev.Payload, front: f, slot: i, conn: c})
+		ep.OnMessage(f.handle(i), Message{Op: ev.Op, Payload: ev.Payload, front: f, slot: i})
 		return
 	}
-	op, payload := ev.Op, append([]byte(nil), ev.Payload...)
-	f.submit(i, st, func() { ep.OnMessage(c, Message{Op: op, Payload: payload, conn: c}) })
+	// Variables of its own: what the closure captures lies on the heap.
+	c, op, payload := f.handle(i), ev.Op, append([]byte(nil), ev.Payload...)
+	f.submit(i, st, func() { ep.OnMessage(c, Message{Op: op, Payload: payload, conn: &c}) })
 }
 
 // submit hands work of conn i to the pool, and stops reading from it when it lags.
@@ -331,7 +337,15 @@ func (f *front) append(i uint32, st *state, op ws.Opcode, payload []byte) {
 		b = ws.AppendFrame(b, ws.Server, op, payload, [4]byte{})
 	}
 	f.l.Commit(i, b)
-	f.count.messagesOut.Add(1)
+	f.sent++
+}
+
+// publish brings the counters that others read up to date.
+func (f *front) publish() {
+	if f.sent > 0 {
+		f.count.messagesOut.Add(f.sent)
+		f.sent = 0
+	}
 }
 
 // control appends a ping or pong.
@@ -354,6 +368,9 @@ func (f *front) Drained(i uint32) {
 func (f *front) Post(id loop.ID, kind uint8, payload []byte) {
 	i, ok := f.l.Find(id)
 	if !ok {
+		if kind == postWatch {
+			f.watch(id) // ends the context
+		}
 		return
 	}
 	st := &f.conn[i]
@@ -386,6 +403,7 @@ func (f *front) push(i uint32, st *state, op ws.Opcode, payload []byte) {
 		}
 	}
 	f.append(i, st, op, payload)
+	f.publish()
 }
 
 // watch notes that a context of the connection exists, or ends it if the connection is over.

@@ -352,7 +352,7 @@ func (l *Loop) close(err error) {
 	l.group.system.Unmap(l.slab.mem)
 	l.slab = slab{gen: l.slab.gen}
 	l.handler, l.poller, l.events, l.rbuf, l.pbuf, l.scratch = nil, nil, nil, nil, nil, nil
-	l.queues, l.idle, l.dirty, l.doomed, l.listeners = nil, nil, nil, nil, nil
+	l.queues, l.idle, l.dirty, l.doomed, l.unread, l.listeners = nil, nil, nil, nil, nil, nil
 	l.wheel = wheel{}
 	l.stopping = false
 	l.state.Store(stateIdle)

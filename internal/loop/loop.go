@@ -66,6 +66,7 @@ type Loop struct {
 	idle      []uint32 // empty queues
 	dirty     []uint32 // conns whose queue has to be tried at the end of the iteration
 	doomed    []doom
+	unread    []unread
 	listeners map[uint32]listening
 	resume    time.Duration // when to take up accepting again after a shed; 0 when not paused
 	stopping  bool
@@ -92,6 +93,13 @@ func (q *queue) compact() {
 type listening struct {
 	fd      int32
 	watched bool // in the poller; not while accepting pauses
+}
+
+// unread is a conn whose budget was used up before its data.
+type unread struct {
+	i     uint32
+	gen   uint32
+	ended bool
 }
 
 type doom struct {
@@ -252,7 +260,7 @@ func (l *Loop) Flush(i uint32) {
 // is about to judge a silence of i. The conn may be on its way out afterwards.
 func (l *Loop) Look(i uint32) {
 	if l.slab.slots[i].flags&(flagDoomed|flagFinishing|flagPaused|flagConnecting) == 0 {
-		l.readable(i)
+		l.readable(i, false)
 		l.cur = i // its timer's turn goes on
 	}
 }
@@ -271,7 +279,7 @@ func (l *Loop) Pause(i uint32) {
 	s := &l.slab.slots[i]
 	if s.flags&(flagPaused|flagFinishing|flagDoomed) == 0 {
 		s.flags |= flagPaused
-		l.watch(i)
+		_ = l.watch(i)
 	}
 }
 
@@ -283,7 +291,7 @@ func (l *Loop) Resume(i uint32) {
 	s := &l.slab.slots[i]
 	if s.flags&flagPaused != 0 && s.flags&flagDoomed == 0 {
 		s.flags &^= flagPaused
-		l.watch(i)
+		_ = l.watch(i)
 	}
 }
 
@@ -301,7 +309,7 @@ func (l *Loop) Finish(i uint32) {
 	s.flags |= flagFinishing
 	if s.flags&flagPaused != 0 {
 		s.flags &^= flagPaused
-		l.watch(i)
+		_ = l.watch(i)
 	}
 	l.wheel.set(l.slab.slots, i, l.tick+1+lingerTicks)
 	if s.queue == 0 && i != l.cur {
@@ -336,7 +344,7 @@ func (l *Loop) PassTo(i uint32, in int32, data []byte) error {
 		s.flags |= flagUnwatched
 	}
 	if err := l.poller.Pass(in, s.fd, data); err != nil {
-		l.watch(i)
+		_ = l.watch(i)
 		return err
 	}
 	l.Stats.Passed.Add(1)
@@ -393,7 +401,7 @@ func (l *Loop) run() error {
 		l.Stats.iteration(busy)
 		l.inbox.asleep.Store(true)
 		timeout := l.timeout()
-		if l.inbox.pending.Load() {
+		if len(l.unread) > 0 || l.inbox.pending.Load() {
 			timeout = 0
 		}
 		n, err := l.poller.Wait(l.events, timeout)
@@ -403,6 +411,7 @@ func (l *Loop) run() error {
 		if err != nil {
 			return err
 		}
+		l.readUnread()
 		for k := range l.events[:n] {
 			l.dispatch(&l.events[k])
 			if len(l.doomed) > 0 {
@@ -462,7 +471,7 @@ func (l *Loop) dispatch(ev *sys.Event) {
 	}
 	if ev.Ready&sys.ReadyRead != 0 && s.flags&flagDoomed == 0 {
 		if s.flags&flagPaused == 0 {
-			l.readable(i)
+			l.readable(i, ev.Ready&(sys.Failed|sys.Ended) != 0)
 		} else if ev.Ready&sys.Failed != 0 {
 			// Nobody reads, and it would be reported for ever.
 			err := l.poller.ConnectError(s.fd)
@@ -510,30 +519,49 @@ func (l *Loop) fire(i uint32) {
 	}
 }
 
-// readable reads what conn i has, up to the budget, and hands it on.
-func (l *Loop) readable(i uint32) {
+// readable reads what conn i has, up to the budget, and hands it on. ended tells that the stream's end is
+// there to be read too. Else less than was asked for is all there is: readiness is told again when there is more.
+func (l *Loop) readable(i uint32, ended bool) {
 	s := &l.slab.slots[i]
 	l.cur = i
-	for budget := readBudget; ; {
+	for budget := readBudget; s.flags&(flagDoomed|flagPaused) == 0; {
+		if budget <= 0 {
+			l.unread = append(l.unread, unread{i: i, gen: s.gen, ended: ended})
+			break
+		}
 		n, err := l.poller.Read(s.fd, l.rbuf)
-		if err == nil && n > 0 {
-			l.Stats.Reads.Add(1)
-			l.Stats.BytesIn.Add(uint64(n))
-			if s.flags&(flagFinishing|flagRefused) == 0 {
-				l.handler.Data(i, l.rbuf[:n])
-			}
-			budget -= n
-			if n == len(l.rbuf) && budget > 0 && s.flags&(flagDoomed|flagPaused) == 0 {
-				continue
+		if err != nil || n == 0 {
+			if err != sys.ErrWouldBlock {
+				l.ended(i, err)
 			}
 			break
 		}
-		if err != sys.ErrWouldBlock {
-			l.ended(i, err)
+		l.Stats.Reads.Add(1)
+		l.Stats.BytesIn.Add(uint64(n))
+		if s.flags&(flagFinishing|flagRefused) == 0 {
+			l.handler.Data(i, l.rbuf[:n])
 		}
-		break
+		budget -= n
+		if n < len(l.rbuf) && !ended {
+			break
+		}
 	}
 	l.served(i)
+}
+
+// readUnread goes on with the conns whose budget was used up in the last iteration.
+func (l *Loop) readUnread() {
+	if len(l.unread) == 0 {
+		return
+	}
+	again := l.unread
+	l.unread = nil
+	for _, u := range again {
+		if s := &l.slab.slots[u.i]; s.gen == u.gen && s.flags&(flagDoomed|flagPaused) == 0 {
+			l.readable(u.i, u.ended)
+		}
+	}
+	l.reap()
 }
 
 // served ends the time in which conn i is the current one: what its handler wrote leaves.
@@ -641,10 +669,10 @@ func (l *Loop) empty(used uint32) {
 	l.handler.Emptied()
 }
 
-// watch tells the poller what conn i waits for now.
-func (l *Loop) watch(i uint32) {
+// watch tells the poller what conn i waits for now. A conn that cannot be watched is doomed.
+func (l *Loop) watch(i uint32) error {
 	s := &l.slab.slots[i]
-	var in sys.Interest
+	in := sys.Edge
 	if s.flags&flagPaused == 0 {
 		in |= sys.Readable
 	}
@@ -662,6 +690,7 @@ func (l *Loop) watch(i uint32) {
 	if err != nil {
 		l.doom(i, End{Kind: EndError, Err: err})
 	}
+	return err
 }
 
 func (l *Loop) takeQueue(i uint32) {
@@ -714,7 +743,7 @@ func (l *Loop) flushScratch() {
 		q.buf = append(q.buf, b...)
 		l.Stats.QueueBytes.Add(int64(len(b)))
 		s.flags |= flagBlocked
-		l.watch(i)
+		_ = l.watch(i)
 	}
 }
 
@@ -744,7 +773,7 @@ func (l *Loop) flushQueue(i uint32) {
 			q.compact()
 			if s.flags&flagBlocked == 0 {
 				s.flags |= flagBlocked
-				l.watch(i)
+				_ = l.watch(i)
 			}
 			return
 		}
@@ -760,7 +789,7 @@ func (l *Loop) flushQueue(i uint32) {
 	blocked := s.flags&flagBlocked != 0
 	if blocked {
 		s.flags &^= flagBlocked
-		l.watch(i)
+		_ = l.watch(i)
 	}
 	switch {
 	case s.flags&flagFinishing != 0:
@@ -808,7 +837,7 @@ func (l *Loop) connected(i uint32) {
 		return
 	}
 	s.flags &^= flagConnecting
-	l.watch(i)
+	_ = l.watch(i)
 	l.Stats.Connected.Add(1)
 	l.cur = i
 	l.handler.Opened(i, Opening{How: Connected})
@@ -846,30 +875,31 @@ func (l *Loop) accept(k uint32) (more bool) {
 			continue
 		}
 		s := &l.slab.slots[i]
-		s.fd = c
+		s.fd, s.flags = c, flagUnwatched
 		l.Stats.Live.Add(1)
-		if err := l.poller.Add(c, sys.Key{Slot: i, Gen: s.gen}, sys.Readable); err != nil {
-			s.flags |= flagRefused | flagUnwatched
-			l.doom(i, End{Kind: EndError, Err: err})
-			l.reap()
-			l.shed(err)
-			return false
-		}
 		if len(refusal) > 0 {
 			l.Stats.Refused.Add(1)
 			s.flags |= flagRefused
 			l.wheel.set(l.slab.slots, i, l.tick+1+refusedTicks)
 			_, _ = l.poller.Write(c, refusal)
 			l.linger(i)
-			continue
+		} else {
+			l.handler.Opened(i, Opening{How: Accepted, Peer: peer})
+			// The request is usually there by now: reading it at once spares a round through the poller.
+			if s.flags&flagDoomed == 0 {
+				l.readable(i, false)
+			}
 		}
-		l.handler.Opened(i, Opening{How: Accepted, Peer: peer})
-		// The request is usually there by now: reading it at once spares a round through the poller.
-		if s.flags&flagDoomed == 0 {
-			l.readable(i)
+		var watchErr error
+		if s.flags&(flagDoomed|flagUnwatched) == flagUnwatched {
+			watchErr = l.watch(i)
 		}
 		if len(l.doomed) > 0 {
 			l.reap()
+		}
+		if watchErr != nil {
+			l.shed(watchErr)
+			return false
 		}
 	}
 	return true

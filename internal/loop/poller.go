@@ -9,7 +9,7 @@ import (
 )
 
 // Poller is the kernel as one loop sees it. Its methods belong to the loop's thread. No method but Wait
-// blocks. Readiness is level-triggered: what is still ready is reported again.
+// blocks. Readiness is level-triggered, what is still ready is reported again, unless sys.Edge is asked for.
 type Poller interface {
 	// Wait fills events with what is ready. timeout < 0 waits for ever, 0 not at all. It may return 0 early.
 	Wait(events []sys.Event, timeout time.Duration) (int, error)

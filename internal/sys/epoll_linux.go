@@ -115,6 +115,9 @@ func (e *Epoll) Wait(events []Event, timeout time.Duration) (int, error) {
 		if ev.Events&unix.EPOLLOUT != 0 {
 			r |= ReadyWrite
 		}
+		if ev.Events&unix.EPOLLRDHUP != 0 {
+			r |= Ended | ReadyRead
+		}
 		if ev.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 			r |= Failed | ReadyRead
 		}
@@ -132,6 +135,12 @@ func (e *Epoll) ctl(op int, fd int32, k Key, in Interest) error {
 	if in&Writable != 0 {
 		ev.Events |= unix.EPOLLOUT
 	}
+	if in&Edge != 0 {
+		ev.Events |= unix.EPOLLET
+		if in&Readable != 0 {
+			ev.Events |= unix.EPOLLRDHUP
+		}
+	}
 	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(e.fd), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
 	if errno != 0 {
 		return os.NewSyscallError("epoll_ctl", errno)
@@ -139,7 +148,7 @@ func (e *Epoll) ctl(op int, fd int32, k Key, in Interest) error {
 	return nil
 }
 
-// Add watches fd, level-triggered. Key comes back with each of its events.
+// Add watches fd, level-triggered unless in has Edge. Key comes back with each of its events.
 func (e *Epoll) Add(fd int32, k Key, in Interest) error { return e.ctl(unix.EPOLL_CTL_ADD, fd, k, in) }
 
 // Modify changes what fd is watched for.

@@ -5,21 +5,26 @@ import "errors"
 // Interest is what a descriptor is watched for.
 type Interest uint8
 
-// The interests; error and hang-up are always reported.
+// The interests; error and hang-up are always reported. With Edge, readiness need be reported only when it
+// begins (and at Add and Modify), and the peer's FIN is told as Ended: who then reads until less came than
+// was asked for, or to the end where it is told, misses nothing and spares the kernel a look at each
+// descriptor that it reported before. A poller may ignore Edge and report more often.
 const (
 	Readable Interest = 1 << iota
 	Writable
+	Edge
 )
 
 // Ready is what a descriptor was found to be ready for.
 type Ready uint8
 
-// Bits of Ready. Failed (error or hang-up) comes with Readable set, so that the read that follows tells
-// the error.
+// Bits of Ready. Failed (error or hang-up) and Ended (the peer's FIN; only with Edge) come with ReadyRead
+// set, so that the read that follows tells what it is.
 const (
 	ReadyRead Ready = 1 << iota
 	ReadyWrite
 	Failed
+	Ended
 )
 
 // Key is what a caller stores with a descriptor and gets back with its readiness: a slot and the
