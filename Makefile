@@ -79,7 +79,8 @@ generated:
 fuzz: ## fuzz every target for FUZZTIME (30s)
 	@found=0; \
 	for p in $$($(GO) list ./...); do \
-		for f in $$($(GO) test -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
+		names=$$($(GO) test -list '^Fuzz' "$$p"); \
+		for f in $$(grep '^Fuzz' <<<"$$names" || true); do \
 			echo "fuzz: $$p $$f for $(FUZZTIME)"; found=$$((found + 1)); \
 			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime '$(FUZZTIME)' "$$p"; \
 		done; \
