@@ -706,3 +706,22 @@ func TestGroupStress(t *testing.T) {
 	f.g.StopAccepting()
 	f.sys.Settle()
 }
+
+// A conn that is adopted and cannot be watched is opened and closed all the same: whoever dropped it into the
+// chute counts on its end.
+func TestAdoptUnwatched(t *testing.T) {
+	f := newFake(t, loop.Options{}, script{})
+	c, p := f.sys.Pipe()
+	f.sys.Fail(looptest.Add, syscall.ENOSPC, 1)
+	if err := f.g.Adopt(c, []byte("carried")); err != nil {
+		t.Fatal(err)
+	}
+	f.sys.Settle()
+	if r := f.conn(0); r.carry != "carried" {
+		t.Errorf("opened with %q", r.carry)
+	}
+	f.wantEnd(0, loop.EndError, syscall.ENOSPC)
+	if !p.Gone() {
+		t.Error("the socket is open")
+	}
+}

@@ -981,10 +981,9 @@ func (l *Loop) adopt(fd int32, data []byte) {
 		l.poller.SetUserTimeout(fd, l.group.options.Socket.UserTimeout)
 	}
 	if err := l.poller.Add(fd, sys.Key{Slot: i, Gen: s.gen}, sys.Readable); err != nil {
-		s.flags |= flagUnwatched | flagRefused
+		// The handler is told all the same: whoever dropped it counts on that.
+		s.flags |= flagUnwatched
 		l.doom(i, End{Kind: EndError, Err: err})
-		l.reap()
-		return
 	}
 	l.cur = i
 	l.handler.Opened(i, Opening{How: Adopted, Data: data})
