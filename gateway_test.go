@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -101,6 +102,9 @@ func startGateway(t *testing.T, c Config) *Gateway {
 	t.Helper()
 	if c.Addr == "" {
 		c.Addr = "127.0.0.1:0"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	g, err := New(c)
 	if err != nil {

@@ -1,0 +1,5 @@
+package longwire
+
+const childVariable = "LONGWIRE_TEST_CHILD"
+
+func child() int { return 0 }
