@@ -21,6 +21,7 @@ type front struct {
 	conn []state // by slot
 
 	reader   *ws.Reader // for connections that are between messages
+	head     ws.Request // the one that is being answered
 	partials loop.Loans[partial]
 	count    *counters // of this loop; survives the loop's thread
 	sent     uint64    // messages appended since count was brought up to date
@@ -157,7 +158,10 @@ func (f *front) request(i uint32, st *state, b []byte) {
 		p.head = append(p.head, b...)
 		head = p.head
 	}
-	req, n, err := ws.ParseRequest(head, f.g.config.MaxHeader)
+	req := &f.head // callbacks see it, so a variable here would lie on the heap for each handshake
+	var n int
+	var err error
+	*req, n, err = ws.ParseRequest(head, f.g.config.MaxHeader)
 	if err != nil {
 		f.refuse(i, st, refusalOf(err))
 		return
@@ -175,16 +179,16 @@ func (f *front) request(i uint32, st *state, b []byte) {
 		return
 	}
 	ep := &f.g.endpoints[e]
-	h, ref := ws.Negotiate(&req, &ep.policy)
+	h, ref := ws.Negotiate(req, &ep.policy)
 	if ref == nil && ep.Authorize != nil {
-		ref = ep.Authorize(&req)
+		ref = ep.Authorize(req)
 	}
 	if ref != nil {
 		f.refuse(i, st, ref)
 		return
 	}
 	f.l.Commit(i, ws.AppendResponse(f.l.Buffer(i), &h, ""))
-	f.open(i, st, e, &h, &req)
+	f.open(i, st, e, &h, req)
 	// What follows the head are frames already. They alias the partial's head if there was one.
 	rest := head[n:]
 	if st.partial != 0 {
