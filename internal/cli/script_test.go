@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 // commands there are:
 //
 //	exits CODE ARGS…    run longwire, expect the exit code
-//	start ARGS…         run longwire serve on a free port until it listens; $ADDR is where
+//	start ARGS…         run longwire serve on a free port until it listens; $ADDR is where, $NOFILE its limit of open files
 //	logged REGEXP       wait until the server's log has a line that matches
 //	get PATH            print the status and body of a request to the server
 //	metric SERIES VALUE scrape until the series has the value
@@ -154,6 +155,10 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := lookPath("longwire", ts.Getenv("PATH"))
 	ts.Check(err)
 	s.server.Path, s.server.Err = path, nil
+	if limit := ts.Getenv("NOFILE"); limit != "" {
+		s.server = exec.Command("sh", append([]string{"-c", "ulimit -n " + limit + ` && exec "$@"`}, s.server.Args...)...)
+		s.server.Args = slices.Insert(s.server.Args, 3, "sh")
+	}
 	s.server.Dir = ts.MkAbs(".")
 	s.server.Env = []string{"PATH=" + ts.Getenv("PATH"), "TMPDIR=" + ts.Getenv("TMPDIR")}
 	for _, name := range envNames() {
