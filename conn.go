@@ -25,6 +25,10 @@ var (
 	ErrClosed = errors.New("longwire: the gateway is closed")
 )
 
+// errOver is the cause of a context that was asked for when its connection was over: nobody keeps the causes of
+// connections that are.
+var errOver = errors.New("longwire: the connection was over when its context was asked for")
+
 // Kinds of posts to a loop.
 const (
 	postSend   uint8 = iota // opcode byte, payload
@@ -76,7 +80,8 @@ func (c Conn) Go(f func(ctx context.Context)) {
 }
 
 // Context is a context that is cancelled when the connection ends, with its Cause as context.Cause. It is
-// made at the first call; connections that nobody asks it of cost nothing.
+// made at the first call; connections that nobody asks it of cost nothing. If the connection is over by then, so
+// is the context, at once or a moment later, and its cause is another error: the Cause is not kept.
 func (c Conn) Context() context.Context { return c.g.contexts.get(c) }
 
 // contexts are the contexts of those connections that were asked for theirs.

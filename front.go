@@ -414,7 +414,7 @@ func (f *front) push(i uint32, st *state, op ws.Opcode, payload []byte) {
 func (f *front) watch(id loop.ID) {
 	i, ok := f.l.Find(id)
 	if !ok || f.conn[i].flags&stateUpgraded == 0 {
-		f.g.contexts.end(id, ErrClosed)
+		f.g.contexts.end(id, errOver)
 		return
 	}
 	f.conn[i].flags |= stateWatched
