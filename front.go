@@ -20,11 +20,13 @@ type front struct {
 	mem  []byte  // what conns lies in
 	conn []state // by slot
 
-	reader   *ws.Reader // for connections that are between messages
-	head     ws.Request // the one that is being answered
-	partials loop.Loans[partial]
-	count    *counters // of this loop; survives the loop's thread
-	sent     uint64    // messages appended since count was brought up to date
+	reader    *ws.Reader  // for connections that are between messages
+	head      ws.Request  // the one that is being answered
+	verdict   refusalKind // of Admit on the connection that Opened is called for next
+	overLimit int         // connections with stateOverLimit
+	partials  loop.Loans[partial]
+	count     *counters // of this loop; survives the loop's thread
+	sent      uint64    // messages appended since count was brought up to date
 }
 
 // state is what a connection is to the gateway. It has no pointers.
@@ -40,6 +42,7 @@ type state struct {
 	cause    CauseKind // 0 until the end is certain
 	detail   uint8     // of the cause: index into details
 	window   uint8     // log2 of the compression window; 0: no compression
+	verdict  refusalKind
 }
 
 const stateSize = int(unsafe.Sizeof(state{}))
@@ -56,13 +59,14 @@ const (
 type stateFlags uint16
 
 const (
-	stateWatched  stateFlags = 1 << iota // has a context
-	statePinged                          // since it was heard last
-	stateQueued                          // paused because its own replies fill the write queue
-	stateWorking                         // paused because its blocking work lags
-	stateDrain                           // its timer is its turn in the drain
-	stateUpgraded                        // OnOpen was called
-	stateCounted                         // counted in Gateway.conns and in the address table
+	stateWatched   stateFlags = 1 << iota // has a context
+	statePinged                           // since it was heard last
+	stateQueued                           // paused because its own replies fill the write queue
+	stateWorking                          // paused because its blocking work lags
+	stateDrain                            // its timer is its turn in the drain
+	stateUpgraded                         // OnOpen was called
+	stateCounted                          // counted in Gateway.conns and in the address table
+	stateOverLimit                        // let in only to say whether it wants plain HTTP; see state.verdict
 )
 
 // partial is what is held of a connection whose request or message is incomplete.
@@ -86,6 +90,7 @@ type counters struct {
 
 const (
 	closingTimeout = 5 * time.Second // for the client's close frame
+	maxOverLimit   = 256             // connections of one loop that are let in over a limit, to say what they want
 )
 
 func newFront(g *Gateway, l *loop.Loop) *front {
@@ -113,16 +118,21 @@ func (f *front) Emptied() {
 
 func (f *front) handle(i uint32) Conn { return Conn{g: f.g, id: f.l.ID(i)} }
 
-// Admit implements loop.Handler: limits are checked before anything is kept.
+// Admit implements loop.Handler: limits are checked before anything is kept. Who is over one may still have come
+// for /healthz or /metrics, which must answer at a full gateway too: while there is room, such a connection is let
+// in to say what it wants, counted nowhere, and its handshake gets the refusal then.
 func (f *front) Admit(peer netip.AddrPort, full bool) []byte {
-	why := f.g.admission.admit(addressKey(peer.Addr()), full)
-	if why == admitted {
+	f.verdict = f.g.admission.admit(addressKey(peer.Addr()), full)
+	if f.verdict == admitted {
 		return nil
 	}
-	f.count.refused[why].Add(1)
+	f.g.admission.log(f.verdict)
+	if f.overLimit < maxOverLimit && f.l.Live() < f.l.Slots() {
+		return nil
+	}
+	f.count.refused[f.verdict].Add(1)
 	f.count.causes[CauseRefused].Add(1)
-	f.g.admission.log(why)
-	return f.g.refusals[why]
+	return f.g.refusals[f.verdict]
 }
 
 // Opened implements loop.Handler.
@@ -134,6 +144,13 @@ func (f *front) Opened(i uint32, o loop.Opening) {
 		return
 	}
 	st.addr = addressKey(o.Peer.Addr())
+	if f.verdict != admitted {
+		st.flags = stateOverLimit
+		st.verdict = f.verdict
+		f.overLimit++
+		f.l.SetTimer(i, min(time.Second, f.g.config.HandshakeTimeout))
+		return
+	}
 	f.l.SetTimer(i, f.g.config.HandshakeTimeout)
 }
 
@@ -176,6 +193,10 @@ func (f *front) request(i uint32, st *state, b []byte) {
 	e := f.g.endpoint(req.Path())
 	if e < 0 || !req.Upgrade() {
 		f.pass(i, st, head)
+		return
+	}
+	if st.flags&stateOverLimit != 0 {
+		f.refuseOverLimit(i, st)
 		return
 	}
 	ep := &f.g.endpoints[e]
@@ -442,6 +463,9 @@ func (f *front) Timer(i uint32) {
 	st := &f.conn[i]
 	now := f.l.Tick()
 	switch {
+	case st.phase == phaseRequest && st.flags&stateOverLimit != 0:
+		f.refuseOverLimit(i, st)
+		return
 	case st.phase == phaseRequest:
 		f.end(st, Cause{Kind: CauseHandshakeTimeout})
 		f.l.Commit(i, append(f.l.Buffer(i), f.g.late...))
@@ -563,8 +587,30 @@ func (f *front) refuse(i uint32, st *state, r *ws.Refusal) {
 	f.count.refused[kind].Add(1)
 	f.end(st, Cause{Kind: CauseRefused, Detail: kind.String()})
 	f.l.Commit(i, ws.AppendRefusal(f.l.Buffer(i), r))
+	f.uncount(st)
 	f.over(i, st)
 	f.l.Finish(i)
+}
+
+// refuseOverLimit answers a connection that Admit was against.
+func (f *front) refuseOverLimit(i uint32, st *state) {
+	f.count.refused[st.verdict].Add(1)
+	f.end(st, Cause{Kind: CauseRefused, Detail: st.verdict.String()})
+	f.l.Commit(i, append(f.l.Buffer(i), f.g.refusals[st.verdict]...))
+	f.over(i, st)
+	f.l.Finish(i)
+}
+
+// uncount takes a connection out of what limits are compared with, once it is certain that it will not be one.
+func (f *front) uncount(st *state) {
+	if st.flags&stateCounted != 0 {
+		st.flags &^= stateCounted
+		f.g.admission.leave(st.addr)
+	}
+	if st.flags&stateOverLimit != 0 {
+		st.flags &^= stateOverLimit
+		f.overLimit--
+	}
 }
 
 // pass moves a plain HTTP request to net/http.
@@ -592,9 +638,7 @@ func (f *front) Closed(i uint32, e loop.End) {
 	if st.partial != 0 {
 		f.recycle(f.unhook(st))
 	}
-	if st.flags&stateCounted != 0 {
-		f.g.admission.leave(st.addr)
-	}
+	f.uncount(st)
 	if e.Kind == loop.EndPassed {
 		*st = state{}
 		return

@@ -194,23 +194,8 @@ const maxPlain = 4096
 
 func newPlainHTTP(g *Gateway) *plainHTTP {
 	p := &plainHTTP{g: g, conns: make(chan net.Conn, 128), done: make(chan struct{}), closed: make(chan struct{})}
-	mux := http.NewServeMux()
-	for _, e := range g.endpoints {
-		mux.Handle(e.Path, g.Handler()) // an upgrade on a connection that spoke plain HTTP before
-	}
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !g.Ready() {
-			http.Error(w, "draining", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ready\n"))
-	})
-	if g.config.HTTP != nil {
-		mux.Handle("/", g.config.HTTP)
-	}
 	p.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: g.config.HandshakeTimeout, IdleTimeout: time.Minute,
+		Handler: p, ReadHeaderTimeout: g.config.HandshakeTimeout, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 64 << 10,
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			if s == http.StateClosed || s == http.StateHijacked {
@@ -219,6 +204,38 @@ func newPlainHTTP(g *Gateway) *plainHTTP {
 		},
 	}
 	return p
+}
+
+// ServeHTTP implements http.Handler: endpoints (an upgrade on a connection that spoke plain HTTP before), health,
+// and what the configuration has.
+func (p *plainHTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g := p.g
+	if g.endpoint([]byte(r.URL.EscapedPath())) >= 0 {
+		g.serveUpgrade(w, r)
+		return
+	}
+	switch r.URL.Path {
+	case "/healthz", "/readyz":
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		switch {
+		case r.URL.Path == "/healthz":
+			_, _ = w.Write([]byte("ok\n"))
+		case g.Ready():
+			_, _ = w.Write([]byte("ready\n"))
+		default:
+			http.Error(w, "draining", http.StatusServiceUnavailable)
+		}
+		return
+	}
+	if g.config.HTTP == nil {
+		http.NotFound(w, r)
+		return
+	}
+	g.config.HTTP.ServeHTTP(w, r)
 }
 
 // start serves what the loops pass on.

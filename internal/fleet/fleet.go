@@ -60,10 +60,6 @@ type Fleet struct {
 	tokens atomic.Int64 // connects that the rate allows now
 	counts []counts     // by loop
 
-	mu   sync.Mutex
-	latt *hdrhistogram.Histogram // guarded by mu: latencies of loops, merged
-	stop chan struct{}
-	once sync.Once
 }
 
 // New makes a fleet; Open lets it go.
@@ -92,7 +88,7 @@ func New(c Config) (*Fleet, error) {
 	if c.Dial.Host == "" {
 		c.Dial.Host = c.Target.String()
 	}
-	f := &Fleet{config: c, stop: make(chan struct{})}
+	f := &Fleet{config: c}
 	limit, _ := sys.Descriptors()
 	y, err := loop.Plan(c.Conns, c.Loops, loop.TableAuto, limit, runtime.GOMAXPROCS(0))
 	if err != nil {
@@ -250,6 +246,5 @@ func (f *Fleet) CloseAll(ctx context.Context, over time.Duration) error {
 
 // Close ends everything at once.
 func (f *Fleet) Close() error {
-	f.once.Do(func() { close(f.stop) })
 	return f.loops.Close()
 }

@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"net/http"
+	"regexp"
 	"runtime"
 	"sync"
 	"time"
@@ -21,6 +22,10 @@ type Build struct {
 	Revision string
 }
 
+// pausesAndShare are the runtime's metrics that tell what the collector costs: its stop-the-world pauses as a
+// histogram, and its share of the processor time.
+var pausesAndShare = regexp.MustCompile(`^/sched/pauses/total/gc:seconds$|^/cpu/classes/(gc/)?total:cpu-seconds$`)
+
 // Handler serves the gateway's metrics with those of the Go runtime and the process, in the text format. The
 // first scrape sets it up, not Handler.
 func Handler(stats func() longwire.Stats, b Build) http.Handler {
@@ -28,7 +33,8 @@ func Handler(stats func() longwire.Stats, b Build) http.Handler {
 		r := prometheus.NewRegistry()
 		r.MustRegister(
 			New(stats, b),
-			collectors.NewGoCollector(),
+			collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+				collectors.GoRuntimeMetricsRule{Matcher: pausesAndShare})),
 			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		)
 		return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
