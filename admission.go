@@ -56,8 +56,6 @@ func refusalKindOf(status int) refusalKind {
 		return refusedVersion
 	case 431:
 		return refusedHeader
-	case 503:
-		return refusedPlain
 	}
 	return refusedOther
 }

@@ -180,7 +180,8 @@ func (f *front) request(i uint32, st *state, b []byte) {
 	var err error
 	*req, n, err = ws.ParseRequest(head, f.g.config.MaxHeader)
 	if err != nil {
-		f.refuse(i, st, refusalOf(err))
+		ref := refusalOf(err)
+		f.refuse(i, st, refusalKindOf(ref.Status), ref)
 		return
 	}
 	if n == 0 {
@@ -195,7 +196,10 @@ func (f *front) request(i uint32, st *state, b []byte) {
 		f.pass(i, st, head)
 		return
 	}
-	if st.flags&stateOverLimit != 0 {
+	if f.g.admission.draining.Load() && st.flags&stateOverLimit == 0 {
+		st.verdict = refusedDrain
+	}
+	if st.verdict != admitted {
 		f.refuseOverLimit(i, st)
 		return
 	}
@@ -205,7 +209,7 @@ func (f *front) request(i uint32, st *state, b []byte) {
 		ref = ep.Authorize(req)
 	}
 	if ref != nil {
-		f.refuse(i, st, ref)
+		f.refuse(i, st, refusalKindOf(ref.Status), ref)
 		return
 	}
 	f.l.Commit(i, ws.AppendResponse(f.l.Buffer(i), &h, ""))
@@ -235,7 +239,13 @@ func (f *front) open(i uint32, st *state, e int, h *ws.Handshake, req *ws.Reques
 	}
 	st.flags |= stateUpgraded
 	f.count.upgraded.Add(1)
-	f.arm(i, st)
+	if f.g.admission.draining.Load() {
+		// It came from net/http after the turns were given out.
+		st.flags |= stateDrain
+		f.l.SetTimer(i, loop.Tick)
+	} else {
+		f.arm(i, st)
+	}
 	if ep.OnOpen == nil {
 		return
 	}
@@ -466,6 +476,10 @@ func (f *front) Timer(i uint32) {
 	case st.phase == phaseRequest && st.flags&stateOverLimit != 0:
 		f.refuseOverLimit(i, st)
 		return
+	case st.phase == phaseRequest && st.flags&stateDrain != 0:
+		st.verdict = refusedDrain
+		f.refuseOverLimit(i, st)
+		return
 	case st.phase == phaseRequest:
 		f.end(st, Cause{Kind: CauseHandshakeTimeout})
 		f.l.Commit(i, append(f.l.Buffer(i), f.g.late...))
@@ -582,8 +596,7 @@ func (f *front) closeWith(i uint32, st *state, cause Cause, reason string) {
 }
 
 // refuse answers a request with r and ends the connection.
-func (f *front) refuse(i uint32, st *state, r *ws.Refusal) {
-	kind := refusalKindOf(r.Status)
+func (f *front) refuse(i uint32, st *state, kind refusalKind, r *ws.Refusal) {
 	f.count.refused[kind].Add(1)
 	f.end(st, Cause{Kind: CauseRefused, Detail: kind.String()})
 	f.l.Commit(i, ws.AppendRefusal(f.l.Buffer(i), r))
@@ -592,7 +605,7 @@ func (f *front) refuse(i uint32, st *state, r *ws.Refusal) {
 	f.l.Finish(i)
 }
 
-// refuseOverLimit answers a connection that Admit was against.
+// refuseOverLimit answers a connection that Admit was against, or would be by now.
 func (f *front) refuseOverLimit(i uint32, st *state) {
 	f.count.refused[st.verdict].Add(1)
 	f.end(st, Cause{Kind: CauseRefused, Detail: st.verdict.String()})
@@ -616,7 +629,7 @@ func (f *front) uncount(st *state) {
 // pass moves a plain HTTP request to net/http.
 func (f *front) pass(i uint32, st *state, head []byte) {
 	if err := f.l.PassTo(i, f.g.loops.Outlet(), head); err != nil {
-		f.refuse(i, st, &ws.Refusal{Status: 503, Reason: "too many plain HTTP requests", RetryAfter: f.g.retryAfter()})
+		f.refuse(i, st, refusedPlain, &ws.Refusal{Status: 503, Reason: "too many plain HTTP requests", RetryAfter: f.g.retryAfter()})
 		return
 	}
 	f.count.passed.Add(1)

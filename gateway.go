@@ -281,6 +281,9 @@ func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 		f := g.fronts[l.Index()]
 		now := l.Tick()
 		l.Each(func(i uint32) {
+			if f.conn[i].phase >= phaseClosing {
+				return // it has its time already
+			}
 			turn := next.Add(1) - 1 // the first at once: nobody waits for one connection's turn
 			f.conn[i].flags |= stateDrain
 			// Slots of several loops interleave, so that none of them has all of its at the end.
