@@ -279,7 +279,7 @@ func TestHandshakeRefusals(t *testing.T) {
 		{"HTTP/2.0", strings.Replace(good, "HTTP/1.1", "HTTP/2.0", 1), 505, "version", ""},
 		{"101 fields", strings.Replace(good, "Host: h\r\n", "Host: h\r\n"+strings.Repeat("A: b\r\n", 101), 1), 431, "header_too_large", ""},
 		{"not authorized", strings.Replace(good, "/echo", "/private", 1), 401, "unauthorized", `WWW-Authenticate: Basic realm="x"`},
-		{"turned away by the application", strings.Replace(good, "/echo", "/busy", 1), 503, "plain_http", "Retry-After: 7"},
+		{"turned away by the application", strings.Replace(good, "/echo", "/busy", 1), 503, "other", "Retry-After: 7"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			private, busy := echo("/private"), echo("/busy")
