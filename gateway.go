@@ -159,11 +159,11 @@ func (g *Gateway) start(addr string) error {
 			return err
 		}
 	}
+	g.closeLog.start(g.log) // the first connection may have something to say
 	if err := g.loops.Start(); err != nil {
 		return err
 	}
 	g.state, g.started = stateStarted, time.Now()
-	g.closeLog.start(g.log)
 	g.plain.start()
 	if ceiling, source := g.ceiling(); ceiling > 0 {
 		g.log.Debug("memory ceiling", "bytes", ceiling, "of", source)
@@ -385,6 +385,9 @@ type closeLog struct {
 }
 
 func (c *closeLog) start(log *slog.Logger) {
+	if c.lines != nil {
+		return
+	}
 	c.lines, c.done = make(chan func(), 1024), make(chan struct{})
 	go func() {
 		defer close(c.done)

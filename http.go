@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,11 @@ func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, &ws.Refusal{Status: 503, Reason: "the server is going away", RetryAfter: g.retryAfter()}, refusedDrain)
 		return
 	}
-	e := g.endpoint([]byte(r.URL.EscapedPath()))
+	if r.ProtoMajor != 1 {
+		g.answer(w, &ws.Refusal{Status: 501, Reason: "WebSocket over HTTP/2 ends in front of this server, not in it"}, refusedOther)
+		return
+	}
+	e := g.requestEndpoint(r)
 	if e < 0 && len(g.endpoints) == 1 {
 		e = 0
 	}
@@ -75,6 +80,16 @@ func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// requestEndpoint is the endpoint that r is for, or -1: by r's path as what is around the handler left it, or as it
+// came.
+func (g *Gateway) requestEndpoint(r *http.Request) int {
+	if e := g.endpoint([]byte(r.URL.EscapedPath())); e >= 0 {
+		return e
+	}
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	return g.endpoint([]byte(path))
+}
+
 // errHijacked wraps errors after the response can't be written any more.
 var errHijacked = errors.New("after the upgrade")
 
@@ -95,6 +110,7 @@ func (g *Gateway) move(w http.ResponseWriter, head []byte, e int, h *ws.Handshak
 	tcp, early := unwrapConn(c)
 	rest = append(append([]byte(nil), rest...), early...)
 	if tcp == nil {
+		g.plain.refused[refusedOther].Add(1)
 		_, _ = c.Write(ws.AppendRefusal(nil, &ws.Refusal{Status: 501, Reason: "WebSocket over TLS ends in front of this server, not in it"}))
 		return fail(fmt.Errorf("a %T: %w", c, sys.ErrUnsupported))
 	}
@@ -170,6 +186,14 @@ func (g *Gateway) answer(w http.ResponseWriter, r *ws.Refusal, why refusalKind) 
 	// The same fields as on the loop.
 	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
 		if name, value, ok := bytes.Cut(line, []byte(": ")); ok && !bytes.HasPrefix(line, []byte("HTTP/")) {
+			// net/http closes the connection if "close" is the first value, alone.
+			if string(name) == "Connection" {
+				w.Header().Set("Connection", "close")
+				if bytes.Contains(value, []byte("Upgrade")) {
+					w.Header().Add("Connection", "Upgrade")
+				}
+				continue
+			}
 			w.Header().Set(string(name), string(value))
 		}
 	}
@@ -210,7 +234,7 @@ func newPlainHTTP(g *Gateway) *plainHTTP {
 // and what the configuration has.
 func (p *plainHTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g := p.g
-	if g.endpoint([]byte(r.URL.EscapedPath())) >= 0 {
+	if g.requestEndpoint(r) >= 0 {
 		g.serveUpgrade(w, r)
 		return
 	}
