@@ -459,6 +459,10 @@ func (f *front) arm(i uint32, st *state) {
 		// Up to a tenth earlier, by the slot: pings spread even when all connections came at once.
 		early := uint64(h.Ping/loop.Tick) / 10 * uint64(i*2654435769>>8&0xffff) >> 16
 		f.l.SetTimerTick(i, st.heard+uint32(h.Ping/loop.Tick)-uint32(early))
+	case h.Ping > 0 && h.Timeout > 0:
+		f.l.SetTimerTick(i, min(f.l.Tick()+ticks(h.Ping), st.heard+ticks(h.Timeout)))
+	case h.Ping > 0:
+		f.l.SetTimerTick(i, f.l.Tick()+ticks(h.Ping))
 	case h.Timeout > 0:
 		f.l.SetTimerTick(i, st.heard+ticks(h.Timeout))
 	default:
@@ -526,14 +530,13 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 		return
 	case h.Ping > 0 && st.flags&statePinged == 0 && now-st.heard+ticks(h.Ping)/10+1 >= ticks(h.Ping):
 		st.flags |= statePinged
+		// However late this ping is, the client has its time to answer it.
+		if p := ticks(h.Ping); now-st.heard > p {
+			st.heard = now - p
+		}
 		if f.l.Queued(i) == 0 { // else a ping waits behind data that is not acknowledged either
 			f.l.Commit(i, append(f.l.Buffer(i), pingFrame[:]...))
 			f.count.pings.Add(1)
-		}
-		if h.Timeout > 0 {
-			// However late the ping is, the client has its time to answer it.
-			f.l.SetTimerTick(i, max(st.heard+ticks(h.Timeout), now+ticks(h.Timeout-h.Ping)))
-			return
 		}
 	}
 	f.arm(i, st)

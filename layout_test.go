@@ -39,10 +39,12 @@ var layout = map[string]row{
 	// The tools beside it.
 	"internal/fleet": {imports: "internal/loop internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go"},
 
+	"internal/stress": {imports: "internal/fleet internal/loop internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go"},
+
 	// The command.
 	"internal/config":  {outside: "go.yaml.in/yaml/v3"},
 	"internal/metrics": {imports: ".", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". internal/config internal/metrics", outside: "github.com/alecthomas/kong", process: true},
+	"internal/cli":     {imports: ". internal/config internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// Examples are users of the library.

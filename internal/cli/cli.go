@@ -45,6 +45,7 @@ type grammar struct {
 	Version versionFlag `help:"Print the version." short:"V"`
 
 	Serve  serveCmd   `cmd:"" help:"Run the gateway."`
+	Stress stressCmd  `cmd:"" help:"Put load on a WebSocket server and say what came of it."`
 	Config configCmd  `cmd:"" help:"Print the options of serve, or their values in force."`
 	Vers   versionCmd `cmd:"" name:"version" help:"Print what this program was built of."`
 }

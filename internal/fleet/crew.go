@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -30,6 +31,7 @@ type crew struct {
 	window int64 // conns being opened at a time
 	echo   Exchange
 	frames []byte // the masked messages of one round of the exchange
+	batch  int    // how many they are
 }
 
 // member is one simulated client. It has no pointers.
@@ -98,6 +100,11 @@ func (w *crew) launch() {
 		}
 		w.k.dialled.Add(1)
 		i, err := w.l.Dial(w.f.source(ticket), w.f.config.Target)
+		if errors.Is(err, loop.ErrFull) {
+			w.k.dialled.Add(-1) // churned conns still close: the next tick tries again
+			w.f.dials.Add(-1)
+			return
+		}
 		if err != nil {
 			w.k.note(&w.k.failed, errorReason(err))
 			return // more of the same would follow; the next tick tries again
@@ -270,7 +277,7 @@ func (w *crew) exchange(x Exchange, n int) {
 	if x.InFlight < 1 || x.Size < 0 {
 		return
 	}
-	w.echo = x
+	w.echo, w.batch = x, x.InFlight
 	op := ws.OpText
 	if x.Binary {
 		op = ws.OpBinary
@@ -302,18 +309,14 @@ func (w *crew) round(i uint32, m *member) {
 // replied is called when all replies of a round are there.
 func (w *crew) replied(i uint32, m *member) {
 	us := (uint64(w.l.Clock()) - m.sent) / uint64(time.Microsecond)
-	_ = w.latency.RecordValues(int64(max(1, us)), int64(max(1, w.echo.InFlight)))
+	_ = w.latency.RecordValues(int64(max(1, us)), int64(w.batch))
 	if w.echo.InFlight > 0 && m.phase == phaseOpen {
 		w.round(i, m)
 	}
 }
 
-// close starts the closing handshake.
+// close starts the closing handshake of an open conn.
 func (w *crew) close(i uint32, m *member) {
-	if m.phase != phaseOpen {
-		w.l.Drop(i)
-		return
-	}
 	m.phase = phaseClosing
 	w.l.Commit(i, ws.AppendClose(w.l.Buffer(i), ws.Client, ws.StatusNormalClosure, "", w.mask()))
 	w.l.SetTimer(i, 10*time.Second)
@@ -326,11 +329,12 @@ func (w *crew) closeAll(over time.Duration) {
 	ticks := uint32(over / loop.Tick)
 	w.l.Each(func(i uint32) {
 		m := &w.member[i]
-		if ticks == 0 {
+		switch {
+		case m.phase == phaseConnect || m.phase == phaseRequest:
+			w.l.Drop(i)
+		case m.phase == phaseOpen && ticks == 0:
 			w.close(i, m)
-			return
-		}
-		if m.phase == phaseOpen {
+		case m.phase == phaseOpen:
 			w.l.SetTimerTick(i, w.l.Tick()+1+uint32(uint64(ticks)*uint64(n)/uint64(live)))
 			n++
 		}
@@ -383,7 +387,9 @@ func (w *crew) Closed(i uint32, e loop.End) {
 	switch was {
 	case phaseConnect, phaseRequest:
 		w.k.pending.Add(-1)
-		w.k.note(&w.k.failed, reason(e))
+		if e.Kind == loop.EndEOF || e.Kind == loop.EndError {
+			w.k.note(&w.k.failed, reason(e))
+		}
 	case phaseOpen:
 		if e.Kind != loop.EndStopped {
 			w.k.note(&w.k.lost, reason(e))

@@ -90,7 +90,11 @@ func New(c Config) (*Fleet, error) {
 	}
 	f := &Fleet{config: c}
 	limit, _ := sys.Descriptors()
-	y, err := loop.Plan(c.Conns, c.Loops, loop.TableAuto, limit, runtime.GOMAXPROCS(0))
+	most := c.Conns
+	if c.Churn > 0 {
+		most *= 2 // conns that close are there for a while yet
+	}
+	y, err := loop.Plan(most, c.Loops, loop.TableAuto, limit, runtime.GOMAXPROCS(0))
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +103,7 @@ func New(c Config) (*Fleet, error) {
 		n = y.MaxLoops
 	}
 	f.loops, err = loop.NewGroup(loop.Options{
-		MaxConns: c.Conns, Loops: n, Log: c.Log,
+		MaxConns: most, Loops: n, Log: c.Log,
 		NewHandler: func(l *loop.Loop) loop.Handler { return newCrew(f, l) },
 	})
 	if err != nil {
