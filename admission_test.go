@@ -217,7 +217,11 @@ func TestAdmissionGivesBack(t *testing.T) {
 			func(p *peer) { w.sys.Advance(6 * time.Second); p.Close() },
 			func(p *peer) { p.Write([]byte("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")); w.sys.Settle() }, // goes to net/http
 			func(p *peer) { p.upgrade("/echo", ws.Dial{}); p.send(3, ""); w.sys.Settle(); p.Close() },
-			func(p *peer) { p.upgrade("/echo", ws.Dial{}); _ = p.conn.Close(1000, ""); w.sys.Advance(10 * time.Second) },
+			func(p *peer) {
+				p.upgrade("/echo", ws.Dial{})
+				_ = p.conn.Close(1000, "")
+				w.sys.Advance(10 * time.Second)
+			},
 		} {
 			p := &peer{w: w, Peer: w.sys.DialFrom(netip.MustParseAddrPort("10.9.9.9:1"), netip.AddrPort{})}
 			w.sys.Settle()

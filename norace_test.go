@@ -1,0 +1,5 @@
+//go:build !race
+
+package longwire
+
+const raceEnabled = false
