@@ -90,7 +90,7 @@ const (
 
 // Heartbeat is the policy against silent connections.
 type Heartbeat struct {
-	// Ping is after how long a silence a ping is sent; it is sent up to a tenth earlier, different for each
+	// Ping is after how long a silence a ping is sent; it is sent up to a 25th earlier, different for each
 	// connection, so that pings never come in one burst. Zero means 25 s; negative sends none.
 	Ping time.Duration
 	// Timeout is after how long a silence the connection is closed. Zero means 30 s, or Ping plus 5 s where

@@ -90,6 +90,7 @@ type counters struct {
 
 const (
 	closingTimeout = 5 * time.Second // for the client's close frame
+	pingSpread     = 25              // a ping is sent up to this fraction of Heartbeat.Ping earlier
 	maxOverLimit   = 256             // connections of one loop that are let in over a limit, to say what they want
 )
 
@@ -456,8 +457,8 @@ func (f *front) arm(i uint32, st *state) {
 	h := f.g.endpoints[st.endpoint].Heartbeat
 	switch {
 	case h.Ping > 0 && st.flags&statePinged == 0:
-		// Up to a tenth earlier, by the slot: pings spread even when all connections came at once.
-		early := uint64(h.Ping/loop.Tick) / 10 * uint64(i*2654435769>>8&0xffff) >> 16
+		// Earlier by up to a 25th, by the slot: what came at once drifts apart.
+		early := uint64(h.Ping/loop.Tick) / pingSpread * uint64(i*2654435769>>8&0xffff) >> 16
 		f.l.SetTimerTick(i, st.heard+uint32(h.Ping/loop.Tick)-uint32(early))
 	case h.Ping > 0 && h.Timeout > 0:
 		f.l.SetTimerTick(i, min(f.l.Tick()+ticks(h.Ping), st.heard+ticks(h.Timeout)))
@@ -528,7 +529,7 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 		f.over(i, st)
 		f.l.Finish(i)
 		return
-	case h.Ping > 0 && st.flags&statePinged == 0 && now-st.heard+ticks(h.Ping)/10+1 >= ticks(h.Ping):
+	case h.Ping > 0 && st.flags&statePinged == 0 && now-st.heard+ticks(h.Ping)/pingSpread+1 >= ticks(h.Ping):
 		st.flags |= statePinged
 		// However late this ping is, the client has its time to answer it.
 		if p := ticks(h.Ping); now-st.heard > p {

@@ -35,6 +35,10 @@ func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, &ws.Refusal{Status: 501, Reason: "WebSocket over HTTP/2 ends in front of this server, not in it"}, refusedOther)
 		return
 	}
+	if r.TLS != nil {
+		g.answer(w, &ws.Refusal{Status: 501, Reason: "WebSocket over TLS ends in front of this server, not in it"}, refusedOther)
+		return
+	}
 	e := g.requestEndpoint(r)
 	if e < 0 && len(g.endpoints) == 1 {
 		e = 0
@@ -111,7 +115,7 @@ func (g *Gateway) move(w http.ResponseWriter, head []byte, e int, h *ws.Handshak
 	rest = append(append([]byte(nil), rest...), early...)
 	if tcp == nil {
 		g.plain.refused[refusedOther].Add(1)
-		_, _ = c.Write(ws.AppendRefusal(nil, &ws.Refusal{Status: 501, Reason: "WebSocket over TLS ends in front of this server, not in it"}))
+		_, _ = c.Write(ws.AppendRefusal(nil, &ws.Refusal{Status: 501, Reason: "this connection is not plain TCP"}))
 		return fail(fmt.Errorf("a %T: %w", c, sys.ErrUnsupported))
 	}
 	if len(head)+len(rest)+adoptionHeader > sys.MaxPassed {

@@ -71,8 +71,10 @@ type result struct {
 	Goroutines   float64 `json:"goroutines_held"`
 	HeapObjects  float64 `json:"heap_objects_held"`
 	GCs          float64 `json:"gcs_held"`
-	GCPauseP99US float64 `json:"gc_pause_p99_us"`
+	GCsAll       float64 `json:"gcs_since_start"`
+	GCPauseP99US float64 `json:"gc_pause_p99_us"` // since the start; -1 when there was none
 	GCPauseMaxUS float64 `json:"gc_pause_max_us"`
+	HeldPauseUS  float64 `json:"gc_pause_max_us_held"` // while held
 	GCCPUPct     float64 `json:"gc_cpu_percent"`
 
 	ThreadsStart, ThreadsHeld, ThreadsClosed             int
@@ -86,7 +88,7 @@ func main() {
 	flag.IntVar(&o.conns, "conns", 1_000_000, "conns to hold")
 	flag.IntVar(&o.pending, "pending", 256, "conns that are being opened at a time")
 	flag.DurationVar(&o.hold, "hold", 10*time.Minute, "how long to hold them")
-	flag.DurationVar(&o.closing, "closing", 30*time.Second, "over how long the clients close them")
+	flag.DurationVar(&o.closing, "closing", time.Minute, "over how long the clients close them")
 	flag.StringVar(&o.path, "path", "/ws", "endpoint")
 	flag.StringVar(&o.bin, "bin", "", "take the binary longwire from this directory instead of building it")
 	flag.StringVar(&o.out, "out", "", "also write the JSON result to this file")
@@ -233,7 +235,9 @@ holding:
 	}
 	r.Goroutines, r.HeapObjects = m1["go_goroutines"], m1["go_memstats_heap_objects"]
 	r.GCs = m1["go_gc_duration_seconds_count"] - m0["go_gc_duration_seconds_count"]
-	r.GCPauseP99US, r.GCPauseMaxUS = pauses(m1)
+	r.GCsAll = m1["go_gc_duration_seconds_count"]
+	r.GCPauseP99US, r.GCPauseMaxUS = pauses(m1, nil)
+	_, r.HeldPauseUS = pauses(m1, m0)
 	if total := m1["go_cpu_classes_total_cpu_seconds_total"]; total > 0 {
 		r.GCCPUPct = 100 * m1["go_cpu_classes_gc_total_cpu_seconds_total"] / total
 	}
@@ -345,9 +349,9 @@ func scrape(ctx context.Context, t *target.Target) (map[string]float64, error) {
 	return m, sc.Err()
 }
 
-// pauses reads the collector's stop-the-world pauses out of the runtime's histogram: the upper bounds of the
-// buckets that hold the 99th percentile and the longest, in µs.
-func pauses(m map[string]float64) (p99, longest float64) {
+// pauses reads the collector's stop-the-world pauses out of the runtime's histogram, those before an earlier
+// scrape taken off: the upper bounds of the buckets that hold the 99th percentile and the longest, in µs.
+func pauses(m, before map[string]float64) (p99, longest float64) {
 	const name = "go_sched_pauses_total_gc_seconds_bucket{le=\""
 	type bucket struct{ le, n float64 }
 	var bs []bucket
@@ -355,14 +359,14 @@ func pauses(m map[string]float64) (p99, longest float64) {
 		if s, ok := strings.CutPrefix(k, name); ok {
 			le, err := strconv.ParseFloat(strings.TrimSuffix(s, "\"}"), 64)
 			if err == nil {
-				bs = append(bs, bucket{le, n})
+				bs = append(bs, bucket{le, n - before[k]})
 			}
 		}
 	}
-	if len(bs) == 0 {
+	slices.SortFunc(bs, func(a, b bucket) int { return int(math.Copysign(1, a.le-b.le)) })
+	if len(bs) == 0 || bs[len(bs)-1].n == 0 {
 		return -1, -1
 	}
-	slices.SortFunc(bs, func(a, b bucket) int { return int(math.Copysign(1, a.le-b.le)) })
 	total := bs[len(bs)-1].n
 	for _, b := range bs {
 		if p99 == 0 && b.n >= total*0.99 {

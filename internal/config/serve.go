@@ -156,7 +156,7 @@ var options = []Option{
 
 	{
 		Name: "ping-after", Group: groupTime, Type: "duration", Default: "25s",
-		Help:  "After how long a silence a connection of /ws is pinged, up to a tenth earlier so that pings spread.",
+		Help:  "After how long a silence a connection of /ws is pinged, up to a 25th earlier so that pings spread.",
 		Edge:  "off (or 0s) sends no pings.",
 		field: func(s *Serve) any { return &s.PingAfter },
 	}, {

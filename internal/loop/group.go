@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -356,6 +357,10 @@ func (l *Loop) close(err error) {
 	l.wheel = wheel{}
 	l.stopping = false
 	l.state.Store(stateIdle)
+	if g := l.group; g.retires(l) && g.Active() == g.layout.Loops {
+		// The crowd is gone. What it left in the heap is little, but the collector may not come by for minutes.
+		go debug.FreeOSMemory()
+	}
 }
 
 // retires reports whether l is one of the loops that end when nobody is left on them.

@@ -517,6 +517,10 @@ func (l *Loop) fire(i uint32) {
 		l.handler.Timer(i)
 		l.served(i)
 	}
+	// At once, not when all are through: thousands may be due in one tick, and their list would be kept.
+	if len(l.doomed) > 0 {
+		l.reap()
+	}
 }
 
 // readable reads what conn i has, up to the budget, and hands it on. ended tells that the stream's end is

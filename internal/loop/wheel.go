@@ -74,8 +74,7 @@ func (w *wheel) clear(slots []slot, i uint32) {
 }
 
 // advance moves to tick now and calls fire for each timer that came due, taken out of the wheel first.
-// fire may set and clear any timer, those that are due in the same tick included, but no slot may be freed
-// before advance returns.
+// fire may set and clear any timer, those that are due in the same tick included, and free any slot.
 func (w *wheel) advance(slots []slot, now uint32, fire func(i uint32)) {
 	for w.tick != now {
 		w.tick++

@@ -149,6 +149,9 @@ func target(ctx context.Context, raw string) (netip.AddrPort, ws.Dial, error) {
 	return netip.AddrPortFrom(a, uint16(p)), d, nil
 }
 
+// closesPerSecond paces the end of a run.
+const closesPerSecond = 20_000
+
 // portsPerSource is about how many conns the system's own choice of ports allows from one address to one
 // destination.
 const portsPerSource = 28_000
@@ -243,8 +246,12 @@ func Run(ctx context.Context, p Plan, progress func(Progress)) (Result, error) {
 		r.Survived = 0
 	}
 
-	// What follows must come to an end even after an interrupt.
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	// What follows must come to an end even after an interrupt. The end of a test shall be no storm of closing.
+	over := time.Duration(end.Open) * time.Second / closesPerSecond
+	if over < loop.Tick {
+		over = 0
+	}
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second+3*over)
 	defer cancel()
 	if p.Mode == Echo {
 		h, err := f.Latency(after)
@@ -257,11 +264,6 @@ func Run(ctx context.Context, p Plan, progress func(Progress)) (Result, error) {
 		}
 	}
 	if end.Open > 0 {
-		// Paced, so that the end of a test is no reconnect storm of closing.
-		over := time.Duration(end.Open) * time.Second / 100_000
-		if over < loop.Tick {
-			over = 0
-		}
 		closed := make(chan error, 1)
 		go func() { closed <- f.CloseAll(after, over) }()
 		if err := watch(begin, "close", f, progress, closed); err != nil && !errors.Is(err, context.DeadlineExceeded) {
