@@ -34,6 +34,7 @@ import (
 
 type options struct {
 	conns, pending int
+	rate           float64
 	hold           time.Duration
 	closing        time.Duration
 	bin, path, out string
@@ -87,6 +88,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.conns, "conns", 1_000_000, "conns to hold")
 	flag.IntVar(&o.pending, "pending", 256, "conns that are being opened at a time")
+	flag.Float64Var(&o.rate, "rate", 15_000, "connects a second; both ends and the heartbeat share the CPUs")
 	flag.DurationVar(&o.hold, "hold", 10*time.Minute, "how long to hold them")
 	flag.DurationVar(&o.closing, "closing", time.Minute, "over how long the clients close them")
 	flag.StringVar(&o.path, "path", "/ws", "endpoint")
@@ -156,7 +158,7 @@ func run(ctx context.Context, o options) error {
 	}
 	r.GoroutinesStart = m["go_goroutines"]
 
-	fl, err := fleet.New(fleet.Config{Target: t.Addr, Conns: o.conns, Pending: o.pending, Dial: ws.Dial{Target: o.path}, Log: slog.New(slog.DiscardHandler)})
+	fl, err := fleet.New(fleet.Config{Target: t.Addr, Conns: o.conns, Pending: o.pending, Rate: o.rate, Dial: ws.Dial{Target: o.path}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
