@@ -89,12 +89,12 @@ fuzz: ## fuzz every target for FUZZTIME (30s)
 	echo "fuzz: $$found targets passed"
 
 .PHONY: bench
-bench: ## measure beside the floor and the Go peers; BENCHARGS='-rounds 1' and the like
-	$(GO) run ./bench/run $(BENCHARGS)
+bench: ## measure beside the floor and the Go peers into bench/RESULTS.md; BENCHARGS='-rounds 1' and the like
+	$(GO) run ./bench/run -out bench/RESULTS.md $(BENCHARGS)
 
 .PHONY: million
-million: ## hold CONNS (1000000) connections for HOLD (10m); needs about 10 GB of memory
-	$(GO) run ./bench/million -conns '$(CONNS)' -hold '$(HOLD)'
+million: ## hold CONNS (1000000) connections for HOLD (10m), result in bench/MILLION.json; needs about 10 GB of memory
+	$(GO) run ./bench/million -conns '$(CONNS)' -hold '$(HOLD)' -out bench/MILLION.json
 
 .PHONY: clean
 clean: ## remove what was built

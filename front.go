@@ -412,7 +412,10 @@ func (f *front) Post(id loop.ID, kind uint8, payload []byte) {
 	st := &f.conn[i]
 	switch kind {
 	case postSend:
-		f.push(i, st, ws.Opcode(payload[0]), payload[1:])
+		if f.takes(i, st) {
+			f.append(i, st, ws.Opcode(payload[0]), payload[1:])
+			f.publish()
+		}
 	case postClose:
 		code := ws.StatusCode(uint16(payload[0]) | uint16(payload[1])<<8)
 		f.closeWith(i, st, Cause{Kind: CauseApplication, Code: code}, string(payload[2:]))
@@ -421,25 +424,35 @@ func (f *front) Post(id loop.ID, kind uint8, payload []byte) {
 	}
 }
 
-// push is a message from elsewhere: the connection is a slow consumer if the last ones still wait.
-func (f *front) push(i uint32, st *state, op ws.Opcode, payload []byte) {
+// push is a message from elsewhere, encoded once for many.
+func (f *front) push(i uint32, st *state, m *encoded) {
+	if f.takes(i, st) {
+		f.l.Write(i, m.frame(st.window))
+		f.count.messagesOut.Add(1)
+	}
+}
+
+// takes reports whether conn i may have a message from elsewhere. It is a slow consumer, and over, if the last
+// ones still wait.
+func (f *front) takes(i uint32, st *state) bool {
 	if st.phase != phaseOpen {
-		return
+		return false
 	}
-	if limit := f.g.endpoints[st.endpoint].WriteQueue; f.l.Queued(i) >= limit {
-		f.l.Flush(i)
-		if _, ok := f.l.Find(f.l.ID(i)); !ok {
-			return
-		}
-		if f.l.Queued(i) >= limit {
-			f.end(st, Cause{Kind: CauseSlow, Detail: detailQueue})
-			f.over(i, st)
-			f.l.Abort(i) // a FIN would wait behind all that it does not read
-			return
-		}
+	limit := f.g.endpoints[st.endpoint].WriteQueue
+	if f.l.Queued(i) < limit {
+		return true
 	}
-	f.append(i, st, op, payload)
-	f.publish()
+	f.l.Flush(i)
+	if _, ok := f.l.Find(f.l.ID(i)); !ok {
+		return false
+	}
+	if f.l.Queued(i) < limit {
+		return true
+	}
+	f.end(st, Cause{Kind: CauseSlow, Detail: detailQueue})
+	f.over(i, st)
+	f.l.Abort(i) // a FIN would wait behind all that it does not read
+	return false
 }
 
 // watch notes that a context of the connection exists, or ends it if the connection is over.

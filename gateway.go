@@ -327,18 +327,20 @@ func (g *Gateway) Close() error {
 }
 
 // Broadcast sends a message to every connection of the endpoint at path, whatever loop it is on. payload is
-// copied. It returns when all loops have been told.
+// copied; it is framed once, and compressed once for each window that connections have agreed on. It returns
+// when all loops have been told.
 func (g *Gateway) Broadcast(path string, op ws.Opcode, payload []byte) error {
 	e := g.endpoint([]byte(path))
 	if e < 0 {
 		return fmt.Errorf("longwire: broadcast: no endpoint %q", path)
 	}
-	payload = append([]byte(nil), payload...)
+	m := newEncoded(op, payload, g.endpoints[e].CompressAbove)
 	g.loops.Running(func(l *loop.Loop) {
 		f := g.fronts[l.Index()]
 		l.Each(func(i uint32) {
 			if st := &f.conn[i]; st.phase == phaseOpen && int(st.endpoint) == e {
-				f.push(i, st, op, payload)
+				f.push(i, st, m)
+				f.l.Flush(i) // at once, so that one queue serves all
 			}
 		})
 	})
