@@ -1,0 +1,140 @@
+package longwire
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/longwire/longwire/internal/loop"
+	"github.com/longwire/longwire/ws"
+)
+
+// How connections end, each with one cause.
+
+// clientClose answers the client's close frame.
+func (f *front) clientClose(i uint32, st *state, code ws.StatusCode) {
+	if st.phase == phaseOpen {
+		f.end(st, Cause{Kind: CauseClientClose, Code: code})
+		reply := code
+		if !reply.Sendable() {
+			reply = ws.StatusNoStatus
+		}
+		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, reply, "", [4]byte{}))
+	}
+	f.over(i, st)
+	f.l.Finish(i)
+}
+
+// violation ends a connection whose client broke the protocol.
+func (f *front) violation(i uint32, st *state, err error) {
+	var ce *ws.CloseError
+	if !errors.As(err, &ce) {
+		ce = &ws.CloseError{Code: ws.StatusInternalError, Rule: "internal"}
+	}
+	kind := CauseProtocol
+	if ce.Code == ws.StatusMessageTooBig {
+		kind = CauseTooBig
+	}
+	if st.phase == phaseOpen {
+		f.end(st, Cause{Kind: kind, Code: ce.Code, Detail: ce.Rule})
+		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ce.Code, ce.Rule, [4]byte{}))
+	}
+	f.over(i, st)
+	f.l.Finish(i)
+}
+
+// closeWith starts the closing handshake.
+func (f *front) closeWith(i uint32, st *state, cause Cause, reason string) {
+	switch st.phase {
+	case phaseRequest:
+		f.end(st, cause)
+		f.over(i, st)
+		f.l.Finish(i)
+	case phaseOpen:
+		if cause.Code != 0 && !cause.Code.Sendable() {
+			cause.Code = ws.StatusNormalClosure
+		}
+		f.end(st, cause)
+		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, cause.Code, reason, [4]byte{}))
+		st.phase = phaseClosing
+		f.l.SetTimer(i, closingTimeout)
+		if f.l.Paused(i) {
+			st.flags &^= stateQueued | stateWorking
+			f.l.Resume(i) // its close frame is awaited
+		}
+	}
+}
+
+// uncount takes a connection out of what limits are compared with, once it is certain that it will not be one.
+func (f *front) uncount(st *state) {
+	if st.flags&stateCounted != 0 {
+		st.flags &^= stateCounted
+		f.g.admission.leave(st.addr)
+	}
+	if st.flags&stateOverLimit != 0 {
+		st.flags &^= stateOverLimit
+		f.overLimit--
+	}
+}
+
+// end notes the cause, if there is none yet.
+func (f *front) end(st *state, c Cause) {
+	if st.cause == CauseUnknown {
+		st.cause, st.code, st.detail = c.Kind, uint16(c.Code), detailIndex(c.Detail)
+	}
+}
+
+func (f *front) over(_ uint32, st *state) { st.phase = phaseOver }
+
+// Closed implements loop.Handler.
+func (f *front) Closed(i uint32, e loop.End) {
+	st := &f.conn[i]
+	if st.partial != 0 {
+		f.recycle(f.unhook(st))
+	}
+	f.uncount(st)
+	if e.Kind == loop.EndPassed {
+		*st = state{}
+		return
+	}
+	f.end(st, causeOf(e))
+	f.count.causes[st.cause].Add(1)
+	cause := Cause{Kind: st.cause, Code: ws.StatusCode(st.code), Detail: details[st.detail]}
+	id := f.l.ID(i)
+	if st.flags&stateWatched != 0 {
+		f.g.contexts.end(id, cause)
+	}
+	f.g.logClose(id, f, st, cause)
+	if st.flags&stateUpgraded != 0 {
+		if ep := &f.g.endpoints[st.endpoint]; ep.OnClose != nil {
+			c := Conn{g: f.g, id: id}
+			if ep.Blocking {
+				f.g.pool.submit(id, func() { ep.OnClose(c, cause) })
+			} else {
+				ep.OnClose(c, cause)
+			}
+		}
+	}
+	*st = state{}
+}
+
+// causeOf is the cause of an end that the kernel told first.
+func causeOf(e loop.End) Cause {
+	switch e.Kind {
+	case loop.EndEOF:
+		return Cause{Kind: CauseClientFIN}
+	case loop.EndStopped:
+		return Cause{Kind: CauseDrain, Detail: detailStopped}
+	case loop.EndError:
+		var errno syscall.Errno
+		if errors.As(e.Err, &errno) {
+			switch errno {
+			case syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED:
+				return Cause{Kind: CauseReset, Detail: errnoDetail(errno)}
+			case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH:
+				return Cause{Kind: CauseKernelTimeout, Detail: errnoDetail(errno)}
+			}
+		}
+		return Cause{Kind: CauseInternal, Detail: detailPoller}
+	}
+	return Cause{Kind: CauseInternal}
+}
