@@ -2,9 +2,14 @@ module github.com/longwire/longwire/interop
 
 go 1.26.0
 
-require github.com/longwire/longwire v0.0.0
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/gorilla/websocket v1.5.3
+	github.com/longwire/longwire v0.0.0
+)
 
 require (
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 )
