@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/longwire/longwire/ws"
 )
@@ -307,5 +308,132 @@ func TestReplyThenClose(t *testing.T) {
 		if got := <-r.closed; got.Kind != CauseApplication {
 			t.Errorf("blocking=%t: cause = %v", blocking, got)
 		}
+	}
+}
+
+// A client whose few bytes ask for much does not get more put into memory than its queue and one answer: what it
+// has asked for at once is answered as it reads.
+func TestAmplifiedRepliesUnread(t *testing.T) {
+	const n, size, queue = 2000, 100_000, 64 << 10
+	for _, how := range []string{"reads", "closes", "is closed", "resets", "never reads"} {
+		t.Run(how, func(t *testing.T) {
+			answer := make([]byte, size)
+			ep := Endpoint{Path: "/", WriteQueue: queue, OnMessage: func(c Conn, m Message) { m.Reply(ws.OpBinary, append(answer, m.Payload...)) }}
+			w := newWorld(t, Config{Endpoints: []Endpoint{ep, echo("/echo")}})
+			b := w.bystander("/echo")
+			p := w.dial("/")
+			p.Limit(1000)
+			var ask []byte
+			for k := range n {
+				ask = append(ask, frame(true, 0, ws.OpText, fmt.Sprint(k))...)
+				if k%10 == 0 {
+					ask = append(ask, frame(true, 0, ws.OpPong, "")...)
+				}
+			}
+			ask = append(ask, frame(false, 0, ws.OpText, "and ")...)
+			ask = append(ask, frame(true, 0, ws.OpContinuation, "last")...)
+			if how == "closes" {
+				ask = append(ask, frame(true, 0, ws.OpClose, closePayload(1000, ""))...)
+			}
+			p.Write(ask)
+			w.sys.Settle()
+			if q := w.g.Stats().QueueBytes; q > queue+2*size {
+				t.Fatalf("%d bytes wait, with a write queue of %d", q, queue)
+			}
+			b.check()
+			switch how {
+			case "reads", "closes":
+				p.Limit(-1)
+				for k := range n {
+					p.want(ws.OpBinary, string(append(answer, fmt.Sprint(k)...)))
+				}
+				p.want(ws.OpBinary, string(append(answer, "and last"...)))
+				if how == "closes" {
+					p.wantClose(1000)
+					p.finish()
+					p.wantCause(Cause{Kind: CauseClientClose, Code: 1000})
+					break
+				}
+				p.send(ws.OpText, "again")
+				p.want(ws.OpBinary, string(append(answer, "again"...)))
+			case "is closed":
+				_ = p.conn.Close(4000, "")
+				w.sys.Settle()
+				p.Limit(-1)
+				p.want(ws.OpBinary, string(append(answer, '0')))
+				p.wantClose(4000)
+				p.send(ws.OpClose, closePayload(4000, ""))
+				p.finish()
+				p.wantCause(Cause{Kind: CauseApplication, Code: 4000})
+			case "resets":
+				p.Reset()
+				p.wantCause(Cause{Kind: CauseReset, Detail: "ECONNRESET"})
+			case "never reads":
+				b.pass(36 * time.Second)
+				p.wantCause(Cause{Kind: CauseSlow, Detail: "replies_unread"})
+			}
+			b.check()
+		})
+	}
+}
+
+// The pool holds no more of one conn's messages than its share, however many came in one read.
+func TestBlockingHoldsBack(t *testing.T) {
+	const n = 3000
+	gate := make(chan struct{})
+	ep := echo("/")
+	ep.Blocking = true
+	reply := ep.OnMessage
+	ep.OnMessage = func(c Conn, m Message) { <-gate; reply(c, m) }
+	w := newWorld(t, Config{Endpoints: []Endpoint{ep}})
+	p := w.dial("/")
+	var b []byte
+	for k := range n {
+		b = append(b, frame(true, 0, ws.OpText, fmt.Sprint(k))...)
+	}
+	p.Write(b)
+	w.sys.Settle()
+	w.g.pool.mu.Lock()
+	pending := w.g.pool.pending
+	w.g.pool.mu.Unlock()
+	if pending > poolPerConn+2 {
+		t.Errorf("%d pieces of work wait for one conn, want at most %d", pending, poolPerConn+2)
+	}
+	close(gate)
+	for k := range n {
+		until(t, "an echo", func() bool {
+			_, text, _, ok := p.next()
+			if ok && text != fmt.Sprint(k) {
+				t.Fatalf("echo %q, want %d", text, k)
+			}
+			return ok
+		})
+	}
+}
+
+// A client that reads slowly, but reads, is not called a slow consumer for its own replies.
+func TestRepliesReadSlowly(t *testing.T) {
+	for name, h := range map[string]Heartbeat{"pings": {}, "no pings": {Ping: -1, Timeout: 20 * time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			ep := echo("/echo")
+			ep.Heartbeat = h
+			w := newWorld(t, Config{Endpoints: []Endpoint{ep}})
+			p := w.dial("/echo")
+			p.Limit(1000)
+			for range 50 {
+				p.send(ws.OpBinary, strings.Repeat("x", 10_000))
+			}
+			w.sys.Settle()
+			got := 0
+			for range 300 { // 1 kB a second
+				got += len(p.Read())
+				w.sys.Advance(time.Second)
+			}
+			if causes := w.open.causes(p.conn); causes != nil {
+				t.Fatalf("after %d bytes it ended: %v", got, causes)
+			}
+			w.sys.Advance(70 * time.Second)
+			p.wantCause(Cause{Kind: CauseSlow, Detail: "replies_unread"})
+		})
 	}
 }

@@ -59,7 +59,7 @@ func (f *front) closeWith(i uint32, st *state, cause Cause, reason string) {
 		f.l.SetTimer(i, closingTimeout)
 		if f.l.Paused(i) {
 			st.flags &^= stateQueued | stateWorking
-			f.l.Resume(i) // its close frame is awaited
+			f.unhold(i, st) // its close frame is awaited
 		}
 	}
 }

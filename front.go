@@ -41,6 +41,7 @@ type state struct {
 	detail   uint8     // of the cause: index into details
 	window   uint8     // log2 of the compression window; 0: no compression
 	verdict  refusalKind
+	waits    uint16 // pages in its write queue when its reading was last looked at, and 1; 0: not yet
 }
 
 const stateSize = int(unsafe.Sizeof(state{}))
@@ -71,6 +72,7 @@ const (
 type partial struct {
 	reader ws.Reader
 	head   []byte
+	held   []byte // frames that came with those whose replies paused the connection
 }
 
 // counters are what the fronts of one loop count. The loop writes, anybody reads.
@@ -187,6 +189,9 @@ func (f *front) recycle(p *partial) {
 	p.reader.Release()
 	if cap(p.head) > 16<<10 {
 		p.head = nil
+	}
+	if p.held = p.held[:0]; cap(p.held) > 16<<10 {
+		p.held = nil
 	}
 	f.partials.Keep(p)
 }

@@ -75,6 +75,9 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 		due = now-st.heard >= ticks(h.Timeout)
 	}
 	switch {
+	case due && st.flags&stateQueued != 0 && f.reads(i, st):
+		st.heard = now
+		st.flags &^= statePinged
 	case due && st.flags&stateQueued != 0:
 		f.end(st, Cause{Kind: CauseSlow, Detail: detailReplies})
 		f.over(i, st)
@@ -92,12 +95,20 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 		if p := ticks(h.Ping); now-st.heard > p {
 			st.heard = now - p
 		}
+		f.reads(i, st)
 		if f.l.Queued(i) == 0 { // else a ping waits behind data that is not acknowledged either
 			f.l.Commit(i, append(f.l.Buffer(i), pingFrame[:]...))
 			f.count.pings.Add(1)
 		}
 	}
 	f.arm(i, st)
+}
+
+// reads reports whether conn i has taken some of what waits for it, however slowly, since it was asked last.
+func (f *front) reads(i uint32, st *state) bool {
+	before := st.waits
+	st.waits = uint16(min(f.l.Queued(i)>>12, 1<<16-2)) + 1
+	return before == 0 || st.waits < before
 }
 
 var pingFrame = [2]byte{0x80 | byte(ws.OpPing), 0}

@@ -16,6 +16,7 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 	} else {
 		r.Reset(ws.ReaderConfig{MaxMessage: int64(ep.MaxMessage), Deflate: st.window != 0})
 	}
+	var held []byte
 	received := uint64(0) // counted once for all of b: an atomic for each message is a share of its cost
 	for len(b) > 0 {
 		ev, n, err := r.Next(b)
@@ -42,6 +43,10 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 		if st.phase == phaseOver {
 			break
 		}
+		if st.flags&(stateQueued|stateWorking) != 0 && len(b) > 0 {
+			held = b // a few bytes can ask for any amount of answers, and the last ones still wait
+			break
+		}
 	}
 	if received > 0 {
 		f.count.messagesIn.Add(received)
@@ -50,6 +55,16 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 	switch {
 	case st.phase == phaseOver:
 		// The end releases what is attached.
+	case held != nil:
+		if r.Idle() {
+			r.Release()
+		}
+		if st.partial == 0 {
+			p := f.attach(st)
+			*f.reader, p.reader = p.reader, *f.reader
+		}
+		p := f.partials.At(st.partial)
+		p.held = append(p.held[:0], held...)
 	case r.Idle():
 		if st.partial != 0 {
 			f.recycle(f.unhook(st))
@@ -96,8 +111,27 @@ func (f *front) resume(id loop.ID, why stateFlags) {
 	st.flags &^= why
 	if st.flags&(stateQueued|stateWorking) == 0 {
 		st.heard = f.l.Tick() // nobody listened
-		f.l.Resume(i)
+		f.unhold(i, st)
 	}
+}
+
+// unhold takes what was held back of a connection that was paused, and reads from it again if that does not pause
+// it once more.
+func (f *front) unhold(i uint32, st *state) {
+	if st.phase == phaseOver {
+		return
+	}
+	if st.partial != 0 {
+		if p := f.partials.At(st.partial); len(p.held) > 0 {
+			b := p.held
+			p.held = b[:0]
+			f.frames(i, st, b)
+			if st.phase == phaseOver || st.flags&(stateQueued|stateWorking) != 0 {
+				return
+			}
+		}
+	}
+	f.l.Resume(i)
 }
 
 // send appends a message to what leaves for conn i, as a reply to its own: a full queue pauses its reading.
@@ -107,8 +141,19 @@ func (f *front) send(i uint32, op ws.Opcode, payload []byte) {
 		return
 	}
 	f.append(i, st, op, payload)
-	if st.flags&stateQueued == 0 && f.l.Queued(i) > f.g.endpoints[st.endpoint].WriteQueue {
+	f.hold(i, st)
+}
+
+// hold pauses a connection whose replies fill the write queue.
+func (f *front) hold(i uint32, st *state) {
+	limit := f.g.endpoints[st.endpoint].WriteQueue
+	if st.flags&stateQueued != 0 || f.l.Queued(i) <= limit {
+		return
+	}
+	// Not all that is queued was refused by the socket; Drained tells only of what was.
+	if f.l.Flush(i); f.l.Queued(i) > limit {
 		st.flags |= stateQueued
+		st.waits = 0
 		f.l.Pause(i)
 	}
 }
@@ -135,10 +180,7 @@ func (f *front) publish() {
 // control appends a ping or pong.
 func (f *front) control(i uint32, st *state, op ws.Opcode, payload []byte) {
 	f.l.Commit(i, ws.AppendFrame(f.l.Buffer(i), ws.Server, op, payload, [4]byte{}))
-	if st.flags&stateQueued == 0 && f.l.Queued(i) > f.g.endpoints[st.endpoint].WriteQueue {
-		st.flags |= stateQueued
-		f.l.Pause(i)
-	}
+	f.hold(i, st)
 }
 
 // Drained implements loop.Handler.
