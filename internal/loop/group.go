@@ -141,7 +141,18 @@ func (g *Group) Post(id ID, kind uint8, payload []byte) error {
 	if id.Loop() >= len(g.loops) {
 		return nil
 	}
-	return g.loops[id.Loop()].Post(id, kind, payload)
+	err := g.loops[id.Loop()].Post(id, kind, payload)
+	if err == ErrStopped && g.open() {
+		return nil // an extra loop that has retired: its conns are over, and a stale handle is harmless
+	}
+	return err
+}
+
+// open reports whether the group runs, with no loop failed.
+func (g *Group) open() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.running && !g.closed && g.failed == nil
 }
 
 // Running calls f on the thread of each running loop, and returns without waiting for it.

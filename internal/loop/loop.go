@@ -56,8 +56,9 @@ type Loop struct {
 	now       time.Duration
 	tick      uint32 // now in ticks; wheel.tick follows when the events of the iteration are served
 	events    []sys.Event
+	buffers   []byte // what rbuf and pbuf lie in
 	rbuf      []byte
-	pbuf      []byte // what comes with an adopted descriptor; rbuf if that is large enough
+	pbuf      []byte // what comes with an adopted descriptor
 	cur       uint32 // the conn whose data is being handled, or none
 	scratch   []byte // what cur's handler wrote
 	queues    []queue

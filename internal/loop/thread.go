@@ -71,23 +71,27 @@ func (l *Loop) open() (err error) {
 		return err
 	}
 	gen := l.slab.gen
+	// The buffers are mapped too: what an extra loop leaves in the Go heap stays with the process.
+	if l.buffers, err = g.system.Map(g.options.ReadBuffer + sys.MaxPassed); err != nil {
+		_ = l.poller.Close()
+		return err
+	}
+	l.rbuf, l.pbuf = l.buffers[:g.options.ReadBuffer:g.options.ReadBuffer], l.buffers[g.options.ReadBuffer:]
 	if l.slab, err = newSlab(g.system, l.budget+refusals); err != nil {
+		g.system.Unmap(l.buffers)
 		_ = l.poller.Close()
 		return err
 	}
 	l.slab.gen = gen // ids of an earlier life of the loop stay stale
 	l.wheel.reset()
 	l.events = make([]sys.Event, 512)
-	l.rbuf = make([]byte, g.options.ReadBuffer)
-	if l.pbuf = l.rbuf; len(l.pbuf) < sys.MaxPassed {
-		l.pbuf = make([]byte, sys.MaxPassed)
-	}
 	l.listeners = make(map[uint32]listening)
 	l.resume = 0
 	l.emptied = g.system.Now()
 	if err := l.poller.Add(l.out, sys.Key{Slot: chuteSlot}, sys.Readable); err != nil {
 		_ = l.poller.Close()
 		g.system.Unmap(l.slab.mem)
+		g.system.Unmap(l.buffers)
 		l.slab = slab{gen: gen}
 		return err
 	}
@@ -112,8 +116,9 @@ func (l *Loop) close(err error) {
 	l.handler.Stopped()
 	_ = l.poller.Close()
 	l.group.system.Unmap(l.slab.mem)
+	l.group.system.Unmap(l.buffers)
 	l.slab = slab{gen: l.slab.gen}
-	l.handler, l.poller, l.events, l.rbuf, l.pbuf, l.scratch = nil, nil, nil, nil, nil, nil
+	l.handler, l.poller, l.events, l.buffers, l.rbuf, l.pbuf, l.scratch = nil, nil, nil, nil, nil, nil, nil
 	l.queues, l.idle, l.dirty, l.doomed, l.unread, l.listeners = nil, nil, nil, nil, nil, nil
 	l.wheel = wheel{}
 	l.stopping = false
