@@ -111,6 +111,12 @@ func (f *front) Stopped() {
 	f.mem, f.conn = nil, nil
 }
 
+// Lost implements loop.Handler: what net/http upgraded was counted there.
+func (f *front) Lost(data []byte) {
+	f.g.admission.leave(adoptionKey(data))
+	f.count.causes[CauseInternal].Add(1)
+}
+
 // Emptied implements loop.Handler.
 func (f *front) Emptied() {
 	f.l.Discard(f.mem)

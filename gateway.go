@@ -434,10 +434,13 @@ func appendAdoption(b []byte, e int, window uint8, key uint64, head, rest []byte
 	return append(b, rest...)
 }
 
+// adoptionKey is the address key in an adoption.
+func adoptionKey(data []byte) uint64 { return binary.LittleEndian.Uint64(data[2:]) }
+
 // adopted takes over a connection whose handshake net/http has done.
 func (f *front) adopted(i uint32, st *state, data []byte) {
 	e, window := int(data[0]), data[1]
-	st.addr = binary.LittleEndian.Uint64(data[2:])
+	st.addr = adoptionKey(data)
 	n := int(binary.LittleEndian.Uint32(data[10:]))
 	head, rest := data[adoptionHeader:adoptionHeader+n], data[adoptionHeader+n:]
 	req, _, err := ws.ParseRequest(head, 0)

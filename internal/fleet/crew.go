@@ -78,6 +78,9 @@ func (w *crew) Stopped() {
 	w.mem, w.member = nil, nil
 }
 
+// Lost implements loop.Handler; a fleet adopts nobody.
+func (w *crew) Lost([]byte) {}
+
 // Emptied implements loop.Handler.
 func (w *crew) Emptied() { w.partials.Reset() }
 

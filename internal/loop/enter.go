@@ -178,26 +178,24 @@ func (l *Loop) takeIn() {
 func (l *Loop) adopt(fd int32, data []byte) {
 	if fd < 0 {
 		l.group.logSeldom("conns are lost", l.index, errAdoptFull)
+		l.handler.Lost(data)
 		return
 	}
 	i := l.slab.take()
 	if i == none {
 		l.poller.CloseSocket(fd, true)
 		l.group.logSeldom("conns are lost", l.index, ErrFull)
+		l.handler.Lost(data)
 		return
 	}
 	s := &l.slab.slots[i]
-	s.fd = fd
+	s.fd, s.flags = fd, flagUnwatched
 	l.Stats.Live.Add(1)
 	l.Stats.Adopted.Add(1)
 	if l.group.options.Socket.UserTimeout > 0 {
 		l.poller.SetUserTimeout(fd, l.group.options.Socket.UserTimeout)
 	}
-	if err := l.poller.Add(fd, sys.Key{Slot: i, Gen: s.gen}, sys.Readable); err != nil {
-		// The handler is told all the same: whoever dropped it counts on that.
-		s.flags |= flagUnwatched
-		l.doom(i, End{Kind: EndError, Err: err})
-	}
+	_ = l.watch(i) // where that fails, the handler is told all the same: whoever dropped it counts on that
 	l.cur = i
 	l.handler.Opened(i, Opening{How: Adopted, Data: data})
 	l.served(i)

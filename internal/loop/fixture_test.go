@@ -24,6 +24,7 @@ type script struct {
 	closed  func(h *handler, i uint32, e loop.End)
 	post    func(h *handler, id loop.ID, kind uint8, payload []byte)
 	emptied func(h *handler)
+	lost    func(h *handler, data []byte)
 }
 
 // record is what happened to one conn, in order.
@@ -306,6 +307,13 @@ func (h *handler) Post(id loop.ID, kind uint8, payload []byte) {
 	defer h.enter("Post")()
 	if h.s.post != nil {
 		h.run(func() { h.s.post(h, id, kind, payload) })
+	}
+}
+
+func (h *handler) Lost(data []byte) {
+	defer h.enter("Lost")()
+	if h.s.lost != nil {
+		h.run(func() { h.s.lost(h, data) })
 	}
 }
 

@@ -725,3 +725,21 @@ func TestAdoptUnwatched(t *testing.T) {
 		t.Error("the socket is open")
 	}
 }
+
+// A conn that is passed to a loop whose table is full never comes in; who counted it is told with what it carried.
+func TestAdoptLost(t *testing.T) {
+	var carried []string
+	f := newFake(t, loop.Options{}, script{lost: func(_ *handler, data []byte) { carried = append(carried, string(data)) }})
+	c, p := f.sys.Pipe()
+	f.sys.Fail(looptest.Receive, syscall.EMFILE, 1)
+	if err := f.g.Adopt(c, []byte("carried")); err != nil {
+		t.Fatal(err)
+	}
+	f.sys.Settle()
+	if len(carried) != 1 || carried[0] != "carried" {
+		t.Errorf("lost %q, want what it carried", carried)
+	}
+	if !p.Gone() {
+		t.Error("the socket is open")
+	}
+}

@@ -26,6 +26,9 @@ type Handler interface {
 	Closed(i uint32, e End)
 	// Post has a record that Loop.Post or Group.Post left. The conn may be gone: see Loop.Find.
 	Post(id ID, kind uint8, payload []byte)
+	// Lost tells that a conn that was passed to this loop with data never came in, for want of a descriptor or
+	// a slot. data is valid during the call.
+	Lost(data []byte)
 	// Emptied tells that the last conn has left: what is kept for conns can be given back.
 	Emptied()
 	// Stopped tells that the loop ends; no conn is left.

@@ -738,5 +738,6 @@ func (bare) Timer(uint32)                      {}
 func (bare) Drained(uint32)                    {}
 func (bare) Closed(uint32, loop.End)           {}
 func (bare) Post(loop.ID, uint8, []byte)       {}
+func (bare) Lost([]byte)                       {}
 func (bare) Emptied()                          {}
 func (bare) Stopped()                          {}
