@@ -252,10 +252,12 @@ holding:
 		return fmt.Errorf("close: %w (%v)", err, fl.Counts())
 	}
 	// Empty loops retire after seconds, and the collector gives memory back in the background.
-	for range 60 {
+	for k := range 60 {
 		r.ClosedRSS = rss(t)
-		if m, err = scrape(ctx, t); err != nil {
-			return err
+		if k%10 == 0 {
+			if m, err = scrape(ctx, t); err != nil {
+				return err
+			}
 		}
 		if m["longwire_sockets"] == 0 && r.ClosedRSS <= r.WarmRSS+r.WarmRSS/20 {
 			break
@@ -300,8 +302,11 @@ func warm(ctx context.Context, t *target.Target, o options) error {
 	if err := fl.CloseAll(ctx, 0); err != nil {
 		return err
 	}
-	if _, err := scrape(ctx, t); err != nil {
-		return err
+	// Scrapes leave garbage, and a heap of a few megabytes is not collected: take it to where it stays.
+	for range 40 {
+		if _, err := scrape(ctx, t); err != nil {
+			return err
+		}
 	}
 	select {
 	case <-time.After(3 * time.Second):
