@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"fmt"
 	"net"
 	"strings"
@@ -283,9 +284,22 @@ func (c *gobwasClient) sendFragments(text bool, fragments ...[]byte) error {
 	return nil
 }
 
+// readFrame reads one whole frame of at most a megabyte.
+func readFrame(r io.Reader) (f ws.Frame, err error) {
+	if f.Header, err = ws.ReadHeader(r); err != nil {
+		return f, err
+	}
+	if f.Header.Length > 1<<20 {
+		return f, errors.New("frame too large")
+	}
+	f.Payload = make([]byte, f.Header.Length)
+	_, err = io.ReadFull(r, f.Payload)
+	return f, err
+}
+
 func (c *gobwasClient) receive() (text bool, payload []byte, err error) {
 	for {
-		f, err := ws.ReadFrame(c.conn)
+		f, err := readFrame(c.conn)
 		switch {
 		case err != nil:
 			return false, nil, err
