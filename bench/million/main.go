@@ -14,14 +14,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,9 +71,8 @@ type result struct {
 	HeapObjects  float64 `json:"heap_objects_held"`
 	GCs          float64 `json:"gcs_held"`
 	GCsAll       float64 `json:"gcs_since_start"`
-	GCPauseP99US float64 `json:"gc_pause_p99_us"` // since the start; -1 when there was none
+	GCPauseP50US float64 `json:"gc_pause_p50_us"` // of all collections since the start, both stops of each together
 	GCPauseMaxUS float64 `json:"gc_pause_max_us"`
-	HeldPauseUS  float64 `json:"gc_pause_max_us_held"` // while held
 	GCCPUPct     float64 `json:"gc_cpu_percent"`
 
 	ThreadsStart, ThreadsHeld, ThreadsClosed             int
@@ -238,8 +235,8 @@ holding:
 	r.Goroutines, r.HeapObjects = m1["go_goroutines"], m1["go_memstats_heap_objects"]
 	r.GCs = m1["go_gc_duration_seconds_count"] - m0["go_gc_duration_seconds_count"]
 	r.GCsAll = m1["go_gc_duration_seconds_count"]
-	r.GCPauseP99US, r.GCPauseMaxUS = pauses(m1, nil)
-	_, r.HeldPauseUS = pauses(m1, m0)
+	r.GCPauseP50US = 1e6 * m1[`go_gc_duration_seconds{quantile="0.5"}`]
+	r.GCPauseMaxUS = 1e6 * m1[`go_gc_duration_seconds{quantile="1"}`]
 	if total := m1["go_cpu_classes_total_cpu_seconds_total"]; total > 0 {
 		r.GCCPUPct = 100 * m1["go_cpu_classes_gc_total_cpu_seconds_total"] / total
 	}
@@ -354,36 +351,6 @@ func scrape(ctx context.Context, t *target.Target) (map[string]float64, error) {
 		}
 	}
 	return m, sc.Err()
-}
-
-// pauses reads the collector's stop-the-world pauses out of the runtime's histogram, those before an earlier
-// scrape taken off: the upper bounds of the buckets that hold the 99th percentile and the longest, in µs.
-func pauses(m, before map[string]float64) (p99, longest float64) {
-	const name = "go_sched_pauses_total_gc_seconds_bucket{le=\""
-	type bucket struct{ le, n float64 }
-	var bs []bucket
-	for k, n := range m {
-		if s, ok := strings.CutPrefix(k, name); ok {
-			le, err := strconv.ParseFloat(strings.TrimSuffix(s, "\"}"), 64)
-			if err == nil {
-				bs = append(bs, bucket{le, n - before[k]})
-			}
-		}
-	}
-	slices.SortFunc(bs, func(a, b bucket) int { return int(math.Copysign(1, a.le-b.le)) })
-	if len(bs) == 0 || bs[len(bs)-1].n == 0 {
-		return -1, -1
-	}
-	total := bs[len(bs)-1].n
-	for _, b := range bs {
-		if p99 == 0 && b.n >= total*0.99 {
-			p99 = b.le * 1e6
-		}
-		if b.n >= total {
-			return p99, b.le * 1e6
-		}
-	}
-	return p99, longest
 }
 
 func mb(n int64) float64  { return float64(n) / (1 << 20) }
