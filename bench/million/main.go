@@ -265,6 +265,9 @@ holding:
 			return context.Cause(ctx)
 		}
 	}
+	if m, err = scrape(ctx, t); err != nil {
+		return err
+	}
 	r.ThreadsClosed, r.DescriptorsClosed = t.Threads(), t.Descriptors()
 	r.GoroutinesClosed, r.SocketsClosed = m["go_goroutines"], m["longwire_sockets"]
 	say("closed: RSS %.1f MB (start %.1f, warm %.1f), threads %d, descriptors %d", mb(r.ClosedRSS), mb(r.StartRSS), mb(r.WarmRSS), r.ThreadsClosed, r.DescriptorsClosed)
