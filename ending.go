@@ -20,7 +20,7 @@ func (f *front) clientClose(i uint32, st *state, code ws.StatusCode) {
 		}
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, reply, "", [4]byte{}))
 	}
-	f.over(i, st)
+	st.phase = phaseOver
 	f.l.Finish(i)
 }
 
@@ -38,7 +38,7 @@ func (f *front) violation(i uint32, st *state, err error) {
 		f.end(st, Cause{Kind: kind, Code: ce.Code, Detail: ce.Rule})
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ce.Code, ce.Rule, [4]byte{}))
 	}
-	f.over(i, st)
+	st.phase = phaseOver
 	f.l.Finish(i)
 }
 
@@ -47,7 +47,7 @@ func (f *front) closeWith(i uint32, st *state, cause Cause, reason string) {
 	switch st.phase {
 	case phaseRequest:
 		f.end(st, cause)
-		f.over(i, st)
+		st.phase = phaseOver
 		f.l.Finish(i)
 	case phaseOpen:
 		if cause.Code != 0 && !cause.Code.Sendable() {
@@ -82,8 +82,6 @@ func (f *front) end(st *state, c Cause) {
 		st.cause, st.code, st.detail = c.Kind, uint16(c.Code), detailIndex(c.Detail)
 	}
 }
-
-func (f *front) over(_ uint32, st *state) { st.phase = phaseOver }
 
 // Closed implements loop.Handler.
 func (f *front) Closed(i uint32, e loop.End) {

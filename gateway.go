@@ -446,7 +446,7 @@ func (f *front) adopted(i uint32, st *state, data []byte) {
 	req, _, err := ws.ParseRequest(head, 0)
 	if err != nil {
 		f.end(st, Cause{Kind: CauseInternal})
-		f.over(i, st)
+		st.phase = phaseOver
 		f.l.Finish(i)
 		return
 	}

@@ -104,7 +104,7 @@ func (f *front) refuse(i uint32, st *state, kind refusalKind, r *ws.Refusal) {
 	f.end(st, Cause{Kind: CauseRefused, Detail: kind.String()})
 	f.l.Commit(i, ws.AppendRefusal(f.l.Buffer(i), r))
 	f.uncount(st)
-	f.over(i, st)
+	st.phase = phaseOver
 	f.l.Finish(i)
 }
 
@@ -113,7 +113,7 @@ func (f *front) refuseOverLimit(i uint32, st *state) {
 	f.count.refused[st.verdict].Add(1)
 	f.end(st, Cause{Kind: CauseRefused, Detail: st.verdict.String()})
 	f.l.Commit(i, append(f.l.Buffer(i), f.g.refusals[st.verdict]...))
-	f.over(i, st)
+	st.phase = phaseOver
 	f.l.Finish(i)
 }
 
@@ -124,7 +124,7 @@ func (f *front) pass(i uint32, st *state, head []byte) {
 		return
 	}
 	f.count.passed.Add(1)
-	f.over(i, st)
+	st.phase = phaseOver
 }
 
 // ownedRequest is a copy of r that lives on.

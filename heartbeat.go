@@ -45,11 +45,11 @@ func (f *front) Timer(i uint32) {
 	case st.phase == phaseRequest:
 		f.end(st, Cause{Kind: CauseHandshakeTimeout})
 		f.l.Commit(i, append(f.l.Buffer(i), f.g.late...))
-		f.over(i, st)
+		st.phase = phaseOver
 		f.l.Finish(i)
 		return
 	case st.phase == phaseClosing:
-		f.over(i, st) // the client's close frame does not come
+		st.phase = phaseOver // the client's close frame does not come
 		f.l.Finish(i)
 		return
 	case st.flags&stateDrain != 0:
@@ -80,13 +80,13 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 		st.flags &^= statePinged
 	case due && st.flags&stateQueued != 0:
 		f.end(st, Cause{Kind: CauseSlow, Detail: detailReplies})
-		f.over(i, st)
+		st.phase = phaseOver
 		f.l.Abort(i)
 		return
 	case due:
 		f.end(st, Cause{Kind: CauseHeartbeat, Code: ws.StatusPolicyViolation})
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ws.StatusPolicyViolation, "heartbeat timeout", [4]byte{}))
-		f.over(i, st)
+		st.phase = phaseOver
 		f.l.Finish(i)
 		return
 	case h.Ping > 0 && st.flags&statePinged == 0 && now-st.heard+ticks(h.Ping)/pingSpread+1 >= ticks(h.Ping):

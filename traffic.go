@@ -240,7 +240,7 @@ func (f *front) takes(i uint32, st *state) bool {
 		return true
 	}
 	f.end(st, Cause{Kind: CauseSlow, Detail: detailQueue})
-	f.over(i, st)
+	st.phase = phaseOver
 	f.l.Abort(i) // a FIN would wait behind all that it does not read
 	return false
 }
