@@ -29,12 +29,21 @@ type row struct {
 // never sideways between two tools (but lab → stress). docs/ARCHITECTURE.md has the picture.
 var layout = map[string]row{
 	// The library.
-	".":                      {imports: "internal/loop internal/sys internal/wire/plain ws"},
-	"ws":                     {outside: "github.com/klauspost/compress"},
-	"internal/wire/plain":    {},
-	"internal/loop":          {imports: "internal/sys"},
-	"internal/loop/looptest": {imports: "internal/loop internal/sys"}, // a fake kernel, for tests
-	"internal/sys":           {outside: "golang.org/x/sys"},
+	".":                        {imports: "engine engine/memengine internal/channel internal/hub internal/loop internal/session internal/sys internal/token internal/wire/centrifuge internal/wire/plain ws"},
+	"ws":                       {outside: "github.com/klauspost/compress"},
+	"engine":                   {},
+	"engine/enginetest":        {imports: "engine"},
+	"engine/memengine":         {imports: "engine"},
+	"internal/session":         {imports: "engine internal/channel internal/hub internal/token internal/wire/centrifuge internal/wire/plain ws"},
+	"internal/hub":             {imports: "engine internal/wire/centrifuge internal/wire/plain ws"},
+	"internal/channel":         {},
+	"internal/token":           {outside: "github.com/go-jose/go-jose/v4"},
+	"internal/wire/json":       {},
+	"internal/wire/centrifuge": {imports: "engine internal/wire/json", outside: "google.golang.org/protobuf"},
+	"internal/wire/plain":      {imports: "internal/wire/json"},
+	"internal/loop":            {imports: "internal/sys"},
+	"internal/loop/looptest":   {imports: "internal/loop internal/sys"}, // a fake kernel, for tests
+	"internal/sys":             {outside: "golang.org/x/sys"},
 
 	// The tools beside it.
 	"internal/fleet": {imports: "internal/loop internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go"},
@@ -43,8 +52,10 @@ var layout = map[string]row{
 
 	// The command.
 	"internal/config":  {outside: "go.yaml.in/yaml/v3"},
+	"internal/api":     {imports: ". engine"},
+	"internal/hook":    {imports: "."},
 	"internal/metrics": {imports: ".", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". internal/config internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
+	"internal/cli":     {imports: ". internal/api internal/config internal/hook internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// Examples are users of the library.
