@@ -34,7 +34,7 @@ var layout = map[string]row{
 	"engine":                   {},
 	"engine/enginetest":        {imports: "engine"},
 	"engine/memengine":         {imports: "engine"},
-	"internal/session":         {imports: "engine internal/channel internal/hub internal/token internal/wire/centrifuge internal/wire/plain ws"},
+	"internal/session":         {imports: "engine internal/arena internal/channel internal/hub internal/token internal/wire/centrifuge internal/wire/plain ws"},
 	"internal/hub":             {imports: "engine internal/wire/centrifuge internal/wire/plain ws"},
 	"internal/channel":         {},
 	"internal/token":           {outside: "github.com/go-jose/go-jose/v4"},
