@@ -2,7 +2,10 @@
 // who may do what there. It has no state.
 package channel
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Options are what holds for the channels of one namespace. The zero value lets nobody in but who has a token, and
 // keeps nothing.
@@ -14,7 +17,10 @@ type Options struct {
 
 	// Who may subscribe without a token for the channel.
 	SubscribeForClient    bool
-	SubscribeForAnonymous bool
+	SubscribeForAnonymous bool // too, where SubscribeForClient is on
+	// UserLimited lets the users that a channel's name lists (dialog#42,43) subscribe without more. With it off the list
+	// gives nobody a right, but still takes SubscribeForClient's from those who are not on it.
+	UserLimited bool
 	// Who may publish.
 	PublishForSubscriber bool
 	PublishForClient     bool
@@ -22,11 +28,11 @@ type Options struct {
 	// Who may ask who is there.
 	PresenceForSubscriber bool
 	PresenceForClient     bool
-	PresenceForAnonymous  bool
+	PresenceForAnonymous  bool // as with publishing
 	// Who may read history.
 	HistoryForSubscriber bool
 	HistoryForClient     bool
-	HistoryForAnonymous  bool
+	HistoryForAnonymous  bool // as with publishing
 
 	// Presence keeps who is there. JoinLeave tells subscribers who ask for it; ForceJoinLeave tells all.
 	Presence       bool
@@ -57,7 +63,7 @@ type Options struct {
 	SubRefreshHook bool
 
 	// PublishRate bounds the publications a second of one client in one channel, with bursts of PublishBurst. Zero: no
-	// bound.
+	// bound. PublishBurst zero: a second's worth, but at least 1.
 	PublishRate  float64
 	PublishBurst int
 
@@ -79,6 +85,19 @@ const (
 	// SlowConflate keeps the newest publication only.
 	SlowConflate
 )
+
+// String is the policy's name in a configuration: disconnect, drop-oldest or conflate.
+func (p SlowPolicy) String() string {
+	switch p {
+	case SlowDisconnect:
+		return "disconnect"
+	case SlowDropOldest:
+		return "drop-oldest"
+	case SlowConflate:
+		return "conflate"
+	}
+	return "SlowPolicy(" + strconv.Itoa(int(p)) + ")"
+}
 
 // KeepsHistory reports whether publications get offsets.
 func (o *Options) KeepsHistory() bool { return o.HistorySize > 0 && o.HistoryTTL > 0 }
