@@ -51,9 +51,9 @@ var layout = map[string]row{
 	"internal/stress": {imports: "internal/fleet internal/loop internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go"},
 
 	// The command.
-	"internal/config":  {outside: "go.yaml.in/yaml/v3"},
+	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},
 	"internal/api":     {imports: ". engine"},
-	"internal/hook":    {imports: "."},
+	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
 	"internal/metrics": {imports: ".", outside: "github.com/prometheus/client_golang"},
 	"internal/cli":     {imports: ". internal/api internal/config internal/hook internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
