@@ -471,6 +471,9 @@ func TestTimeout(t *testing.T) {
 		if got := counted(b); !reflect.DeepEqual(got, want) {
 			t.Errorf("counted %v, want %v", got, want)
 		}
+		if calls := b.Stats().Calls; len(calls) != 2*int(outcomes) || calls[0] != (CallStats{Method: "connect", Outcome: "ok"}) {
+			t.Errorf("stats of two methods: %+v", calls)
+		}
 	})
 }
 
