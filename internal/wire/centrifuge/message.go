@@ -82,7 +82,8 @@ type SubscribeOptions struct {
 	Epoch       []byte
 	Delta       []byte // "fossil" or empty
 	Flag        int64
-	Type        int32 // other than 0: a kind of subscription that this version does not have
+	Type        int32 // other than 0: a kind of subscription that this version does not have; also of publish and sub_refresh
+	Filter      bool  // there is a filter by tags, which this version does not have
 }
 
 // Flags of SubscribeOptions.
@@ -223,7 +224,9 @@ type ChannelResult struct {
 // Publication is a publication as a client gets it.
 type Publication struct {
 	*engine.Publication
-	Epoch string // written in JSON pushes and histories where Publication.Info says that a client published
+	// Epoch is written if it is not empty. Servers of this protocol write it with the first publication of a stream, the
+	// one with offset 1, where clients may not know it yet.
+	Epoch string
 
 	// Delta has Data hold a Fossil delta to the publication before, instead of Publication.Data; IsDelta marks it so. In a
 	// channel with delta, JSON has data as a string: Stringed.
