@@ -41,8 +41,7 @@ func (p *Problem) Unwrap() error { return p.Err }
 
 // NewRules checks the options, fills in those that are zero and have a default, and freezes them: def holds for
 // channels without a namespace, its Name is to be empty. The arguments are copied; options that were filled in already
-// are taken as they are. The error joins a *Problem for
-// everything that is wrong.
+// are taken as they are. The error joins a *Problem for everything that is wrong.
 func NewRules(def Options, namespaces []Options) (*Rules, error) {
 	// An index is 16 bits wide, and 0 is taken.
 	if len(namespaces) >= math.MaxUint16 {

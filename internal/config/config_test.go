@@ -147,6 +147,13 @@ func FuzzOptions(f *testing.F) {
 			if o.set(&a, text) != nil {
 				continue
 			}
+			if _, ok := o.field(&a).(*Secret); ok {
+				// What is written is not the secret; and if it is, nothing is read back from it.
+				if shown := o.text(&a); text != "" && (shown != redacted || o.set(&b, shown) == nil) {
+					t.Errorf("%s: %q is written as %q, and that is read as %q", o.Name, text, shown, *o.field(&b).(*Secret))
+				}
+				continue
+			}
 			if err := o.set(&b, o.text(&a)); err != nil || !reflect.DeepEqual(a, b) {
 				t.Errorf("%s: %q was read as %q, which is read as %q, %v", o.Name, text, o.text(&a), o.text(&b), err)
 			}
@@ -161,11 +168,18 @@ func TestYAMLRoundTrip(t *testing.T) {
 		"rate-per-address": "6.5", "retry-after": "7s", "handshake-timeout": "8s", "max-header": "900", "origins": "https://*.x.example,null",
 		"ping-after": "10s", "close-after": "11s", "user-timeout": "12s", "drain": "13s", "max-message": "14", "write-queue": "15",
 		"compression": "true", "loops": "16", "tables": "private", "workers": "17", "backlog": "18", "metrics": "false", "log-level": "error", "log-format": "json",
+		"insecure": "true", "anonymous": "true", "client-channel-limit": "19", "channel-max-length": "20", "connect-rate": "21.5", "max-command": "22kB",
+		"client-ping": "23s", "client-pong-timeout": "3s", "client-stale": "24s", "client-expire-grace": "26s", "history-memory": "27MiB",
+		"token-rsa-public-key": publicPEM, "token-ecdsa-public-key": "/etc/key.pem", "token-ed25519-public-key": "true", "token-jwks-url": "https://a.example/jwks",
+		"token-audience": "28", "token-issuer": "~", "api-insecure": "true",
+		"hook-connect": "http://b.example/1", "hook-refresh": "http://b.example/2", "hook-subscribe": "http://b.example/3", "hook-sub-refresh": "http://b.example/4",
+		"hook-publish": "http://b.example/5", "hook-rpc": "http://b.example/6?a=b", "hook-timeout": "29s", "hook-concurrency": "30", "hook-headers": "Cookie,X-A",
+		"token-hmac-secret": "", "api-key": "", // TestSecretsAreNotShown
 	}
 	var in Input
 	for _, o := range options {
 		text, ok := other[o.Name]
-		if !ok || text == o.Default {
+		if _, secret := o.field(&in.Flags).(*Secret); !ok || text == o.Default && !secret {
 			t.Fatalf("option %s has no other value in this test", o.Name)
 		}
 		in.Environ = append(in.Environ, EnvName(o.Name)+"="+text)
@@ -185,7 +199,13 @@ func TestYAMLRoundTrip(t *testing.T) {
 	if !reflect.DeepEqual(first.Serve, second.Serve) {
 		t.Errorf("fed back = %+v, want %+v; file:\n%s", second.Serve, first.Serve, page)
 	}
+	if first.Channels != devChannels || second.Channels != devChannels || len(second.Namespaces) != 0 {
+		t.Errorf("channels = %+v, fed back %+v and %+v; want those of dev; file:\n%s", first.Channels, second.Channels, second.Namespaces, page)
+	}
 	for _, o := range options {
+		if _, ok := o.field(&first.Serve).(*Secret); ok {
+			continue
+		}
 		if got := second.Origins[o.Name]; got.Kind != FromFile || !strings.HasPrefix(got.Where, "f:") {
 			t.Errorf("option %s is from %v, want a line of f", o.Name, got)
 		}
@@ -214,24 +234,41 @@ func TestFlagsGoFirst(t *testing.T) {
 
 func TestFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"workers: 1\nworkers: 2\n":               "f:2: workers: it stands in line 1 already",
-		"workers: ~\n":                           "f:1: workers: it has no value",
-		"a: &x 3\nworkers: *x\n":                 `f:1: "a" is no option`,
-		"wrokers: 1\n":                           `f:1: "wrokers" is no option, did you mean "workers"?`,
-		"? [a]\n: 1\n":                           `f:1: "" is no option`,
-		"just text\n":                            "f:1: want a mapping",
-		"workers: 1\n---\nworkers: 2\n":          "f: more than one document",
-		"workers: 1\n---\nworkers: [\n":          "f: more than one document",
-		"workers: [\n":                           "f:",
-		"\tworkers: 1\n":                         "f:",
-		"origins: [a://b, [c]]\n":                "f:1: origins: its items are no words",
-		"origins: []\n":                          "f:1: origins: ",
-		"workers: \"1\"\n":                       "",
-		"":                                       "",
-		"~\n":                                    "",
-		"ping-after: 20s\nclose-after: 20s\n":    "f:2: close-after: 20s is not more than ping-after, 20s",
-		"ping-after: 40s\n":                      "",
-		"handshake-timeout: 0s\nmax-conns: 0x\n": `f:2: max-conns: "0x" is no count`,
+		"workers: 1\nworkers: 2\n":                   "f:2: workers: it stands in line 1 already",
+		"workers: ~\n":                               "f:1: workers: it has no value",
+		"a: &x 3\nworkers: *x\n":                     `f:1: "a" is no option`,
+		"wrokers: 1\n":                               `f:1: "wrokers" is no option, did you mean "workers"?`,
+		"? [a]\n: 1\n":                               `f:1: "" is no option`,
+		"just text\n":                                "f:1: want a mapping",
+		"workers: 1\n---\nworkers: 2\n":              "f: more than one document",
+		"workers: 1\n---\nworkers: [\n":              "f: more than one document",
+		"workers: [\n":                               "f:",
+		"\tworkers: 1\n":                             "f:",
+		"origins: [a://b, [c]]\n":                    "f:1: origins: its items are no words",
+		"origins: []\n":                              "f:1: origins: ",
+		"hook-headers: []\n":                         "",
+		"api-key: (redacted)\n":                      "f:1: api-key: it was redacted when it was printed",
+		"api-key: [secret]\n":                        "f:1: api-key: it is a list: want one secret",
+		"client-ping: off\n":                         "f:1: client-ping: off is too little: want at least 1s",
+		"client-ping: 1s\n":                          "",
+		"client-ping: 6s\n":                          "",
+		"client-ping: 6s\nclient-pong-timeout: 6s\n": "f:2: client-pong-timeout: 6s is not less than client-ping, 6s",
+		"client-stale: off\n":                        "f:1: client-stale: it cannot be off",
+		"channel-max-length: 1025\n":                 "f:1: channel-max-length: 1025 is out of range: want 1 to 1024",
+		"hook-rpc: backend/rpc\n":                    "f:1: hook-rpc: it is no URL",
+		"hook-rpc: ftp://a.example/\n":               "f:1: hook-rpc: it is no URL",
+		"hook-rpc: \"http://a b\"\n":                 "f:1: hook-rpc: it is no URL",
+		"hook-rpc: http://u:secret@a.example\n":      "f:1: hook-rpc: it has a user or password",
+		"hook-rpc: http://a.example#x\n":             "f:1: hook-rpc: it has a fragment, #x",
+		"hook-headers: [Cookie, \"A:\"]\n":           `f:1: hook-headers: "A:" is no header`,
+		"token-rsa-public-key: -----BEGIN X\n":       "f:1: token-rsa-public-key: it holds no PEM",
+		"token-rsa-public-key: key.pem\n":            "",
+		"workers: \"1\"\n":                           "",
+		"":                                           "",
+		"~\n":                                        "",
+		"ping-after: 20s\nclose-after: 20s\n":        "f:2: close-after: 20s is not more than ping-after, 20s",
+		"ping-after: 40s\n":                          "",
+		"handshake-timeout: 0s\nmax-conns: 0x\n":     `f:2: max-conns: "0x" is no count`,
 	} {
 		_, err := Load(Input{File: "f", Read: func(string) ([]byte, error) { return []byte(text), nil }})
 		switch {

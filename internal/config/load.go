@@ -8,10 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/longwire/longwire/internal/channel"
 )
 
 // envPrefix begins the names of our environment variables.
@@ -65,19 +68,24 @@ type Input struct {
 
 // Loaded is what came of an Input.
 type Loaded struct {
-	Serve    Serve
-	Origins  map[string]Origin // of every option, by name
-	File     string            // that was read, or empty
-	Warnings []string          // of what is ignored
+	Serve      Serve
+	Channels   channel.Options   // of channels without a namespace, as the file or --dev says: channel.NewRules fills in defaults
+	Namespaces []channel.Options // of the namespaces, in the order of the file
+	Origins    map[string]Origin // of every option, by name, and of the sections channels and namespaces
+	File       string            // that was read, or empty
+	Warnings   []string          // of what is ignored
+
+	sections []section // where Channels and then Namespaces stand in the file; in front a zero one where Channels do not
 }
 
 // Load puts flag over environment over file over default. Its error names, for every wrong value or key, where
 // it stands; all of them are joined.
 func Load(in Input) (Loaded, error) {
-	l := Loaded{Serve: Default(), Origins: make(map[string]Origin), File: in.File}
+	l := Loaded{Serve: Default(), Origins: make(map[string]Origin), File: in.File, sections: make([]section, 1)}
 	for _, o := range options {
 		l.Origins[o.Name] = Origin{}
 	}
+	l.Origins[keyChannels], l.Origins[keyNamespaces] = Origin{}, Origin{}
 	env := make(map[string]string)
 	for _, kv := range in.Environ {
 		if name, value, ok := strings.Cut(kv, "="); ok && value != "" && strings.HasPrefix(name, envPrefix) {
@@ -98,9 +106,7 @@ func Load(in Input) (Loaded, error) {
 			l.Origins[o.Name] = Origin{FromFlag, "--" + o.Name}
 		}
 	}
-	for _, name := range l.Serve.derive(func(name string) bool { return l.Origins[name].Kind != FromDefault }) {
-		l.Origins[name] = Origin{FromDefault, "derived"}
-	}
+	l.derive()
 	if len(errs) == 0 {
 		for _, o := range options {
 			if o.check == nil {
@@ -110,8 +116,21 @@ func Load(in Input) (Loaded, error) {
 				errs = append(errs, o.wrong(l.Origins[o.Name], err))
 			}
 		}
+		errs = append(errs, l.checkChannels()...)
 	}
 	return l, errors.Join(errs...)
+}
+
+// derive sets what follows from other options where it was not given itself.
+func (l *Loaded) derive() {
+	given := func(name string) bool { return l.Origins[name].Kind != FromDefault }
+	for _, name := range l.Serve.derive(given) {
+		l.Origins[name] = Origin{FromDefault, "derived"}
+	}
+	if l.Serve.Dev && !given(keyChannels) {
+		l.Channels = devChannels
+		l.Origins[keyChannels] = Origin{FromDefault, "derived"}
+	}
 }
 
 // wrong names the place of a wrong value.
@@ -124,7 +143,25 @@ func (o *Option) wrong(at Origin, err error) error {
 
 // set reads text into the option's field of s.
 func (o *Option) set(s *Serve, text string) error {
-	switch p := o.field(s).(type) {
+	p := o.field(s)
+	if l, ok := p.(*List); ok && text == "" && o.Default == "" {
+		*l = nil // as it is when nothing is given
+		return nil
+	}
+	return read(p, text)
+}
+
+// text is the value of the option in s, as set reads it; but of a secret only that there is one.
+func (o *Option) text(s *Serve) string { return show(o.field(s)) }
+
+// copy takes the option's value over from another Serve.
+func (o *Option) copy(to, from *Serve) {
+	reflect.ValueOf(o.field(to)).Elem().Set(reflect.ValueOf(o.field(from)).Elem())
+}
+
+// read reads text into what p points to, a field of Serve or of channel.Options.
+func read(p any, text string) error {
+	switch p := p.(type) {
 	case *string:
 		*p = text
 		return nil
@@ -140,12 +177,12 @@ func (o *Option) set(s *Serve, text string) error {
 	case encoding.TextUnmarshaler:
 		return p.UnmarshalText([]byte(text))
 	}
-	panic("config: option " + o.Name + " has a field of no known type")
+	panic(fmt.Sprintf("config: a field of no known type, %T", p))
 }
 
-// text is the value of the option in s, as set reads it.
-func (o *Option) text(s *Serve) string {
-	switch p := o.field(s).(type) {
+// show is what p points to as read reads it.
+func show(p any) string {
+	switch p := p.(type) {
 	case *string:
 		return *p
 	case *bool:
@@ -153,18 +190,7 @@ func (o *Option) text(s *Serve) string {
 	case fmt.Stringer:
 		return p.String()
 	}
-	panic("config: option " + o.Name + " has a field of no known type")
-}
-
-// copy takes the option's value over from another Serve.
-func (o *Option) copy(to, from *Serve) {
-	if p, ok := o.field(to).(*string); ok {
-		*p = *o.field(from).(*string)
-		return
-	}
-	if err := o.set(to, o.text(from)); err != nil {
-		panic(fmt.Sprintf("config: option %s does not read what it writes: %v", o.Name, err))
-	}
+	panic(fmt.Sprintf("config: a field of no known type, %T", p))
 }
 
 func option(name string) (*Option, bool) {
@@ -242,14 +268,25 @@ func (l *Loaded) file(read func(string) ([]byte, error)) []error {
 }
 
 func (l *Loaded) mapping(top *yaml.Node) (errs []error) {
-	names := make([]string, 0, len(options))
+	names := make([]string, 0, len(options)+2)
 	for _, o := range options {
 		names = append(names, o.Name)
 	}
+	names = append(names, keyChannels, keyNamespaces)
 	lines := make(map[string]int)
 	for i := 0; i+1 < len(top.Content); i += 2 {
 		key, value := top.Content[i], top.Content[i+1]
-		at := Origin{FromFile, fmt.Sprintf("%s:%d", l.File, key.Line)}
+		at := l.at(key.Line)
+		if section := key.Value; section == keyChannels || section == keyNamespaces {
+			if line, twice := lines[section]; twice {
+				errs = append(errs, fmt.Errorf("%s: %s: it stands in line %d already", at, section, line))
+				continue
+			}
+			lines[section] = key.Line
+			l.Origins[section] = at
+			errs = append(errs, l.channels(section, value)...)
+			continue
+		}
 		o, ok := option(key.Value)
 		if !ok || key.Kind != yaml.ScalarNode {
 			errs = append(errs, fmt.Errorf("%s: %q is no option%s", at, key.Value, didYouMean(key.Value, names)))
@@ -260,7 +297,7 @@ func (l *Loaded) mapping(top *yaml.Node) (errs []error) {
 			continue
 		}
 		lines[o.Name] = key.Line
-		text, err := scalar(o, value)
+		text, err := scalar(o.Type, value)
 		if err == nil {
 			err = o.set(&l.Serve, text)
 		}
@@ -272,8 +309,8 @@ func (l *Loaded) mapping(top *yaml.Node) (errs []error) {
 	return errs
 }
 
-// scalar is the text of a value; a sequence is a list's.
-func scalar(o *Option, n *yaml.Node) (string, error) {
+// scalar is the text of a value of that type; a sequence is a list's.
+func scalar(kind string, n *yaml.Node) (string, error) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
@@ -284,8 +321,8 @@ func scalar(o *Option, n *yaml.Node) (string, error) {
 		}
 		return n.Value, nil
 	case yaml.SequenceNode:
-		if o.Type != "list" {
-			return "", fmt.Errorf("it is a list: want one %s", o.Type)
+		if kind != "list" {
+			return "", fmt.Errorf("it is a list: want one %s", kind)
 		}
 		var words []string
 		for _, c := range n.Content {
@@ -296,7 +333,7 @@ func scalar(o *Option, n *yaml.Node) (string, error) {
 		}
 		return strings.Join(words, ","), nil
 	}
-	return "", fmt.Errorf("it is a mapping: want one %s", o.Type)
+	return "", fmt.Errorf("it is a mapping: want one %s", kind)
 }
 
 // didYouMean is a question with the nearest of the right names, or nothing when none is near.

@@ -25,9 +25,20 @@ func Reference(width int) []byte {
 		wrap(&b, "    ", o.Edge, width)
 		fmt.Fprintf(&b, "    --%s   %s\n", o.Name, EnvName(o.Name))
 	}
+	b.WriteString("\nCHANNELS\n\n")
+	wrap(&b, "", channelsIntro, width)
+	for _, c := range channelOptions {
+		fmt.Fprintf(&b, "\n%s  (%s, default %s)\n", c.name, c.typ, c.def)
+		wrap(&b, "    ", c.help, width)
+	}
 	b.WriteString(units)
 	return b.Bytes()
 }
+
+const channelsIntro = "What holds for a channel is said by its namespace, which is what stands in front of the first colon of its name. " +
+	"The file has two sections for that, which are neither flags nor environment variables: channels: is a mapping of the options below, for channels without a namespace; " +
+	"namespaces: is a list of such mappings, each with a name:. Without them every channel is closed to whoever has no token for it, but see dev. " +
+	"Keys may have underscores for dashes."
 
 const units = `
 UNITS
@@ -79,18 +90,24 @@ func Markdown() []byte {
 		fmt.Fprintf(&b, "\n### `%s`\n\n`--%s` · `%s` · %s · default `%s`\n\n%s %s\n",
 			o.Name, o.Name, EnvName(o.Name), o.Type, o.shownDefault(), o.Help, o.Edge)
 	}
+	b.WriteString("\n## Channels\n\n" + channelsIntro + " [channels.md](channels.md) explains them.\n\n" +
+		"| option of channels | type | default | |\n|---|---|---|---|\n")
+	for _, c := range channelOptions {
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", c.name, c.typ, c.def, c.help)
+	}
 	b.WriteString("\n## Units\n\n```" + strings.TrimPrefix(units, "\nUNITS\n") + "```\n")
 	return b.Bytes()
 }
 
-// YAML is the values in force, as a file that gives the same again, with where each came from.
+// YAML is the values in force, as a file that gives the same again, with where each came from. Secrets are left out:
+// what stands in their place is refused when it is read. Of channels it has what is not off or left to its default.
 func (l *Loaded) YAML() ([]byte, error) {
 	top := &yaml.Node{Kind: yaml.MappingNode}
 	for i := range options {
 		o := &options[i]
 		value := &yaml.Node{Kind: yaml.ScalarNode, Value: o.text(&l.Serve), LineComment: l.Origins[o.Name].String()}
 		switch o.field(&l.Serve).(type) {
-		case *string:
+		case *string, *PEM, *Secret:
 			value.Tag = "!!str"
 		case *List:
 			value.Kind, value.Value, value.Style = yaml.SequenceNode, "", yaml.FlowStyle
@@ -100,5 +117,28 @@ func (l *Loaded) YAML() ([]byte, error) {
 		}
 		top.Content = append(top.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: o.Name}, value)
 	}
-	return yaml.Marshal(top)
+	section := func(name string, value *yaml.Node) {
+		key := &yaml.Node{Kind: yaml.ScalarNode, Value: name}
+		if len(value.Content) > 0 {
+			key.LineComment = l.Origins[name].String()
+		} else {
+			value.LineComment = l.Origins[name].String()
+		}
+		top.Content = append(top.Content, key, value)
+	}
+	section(keyChannels, channelsYAML(&l.Channels))
+	list := &yaml.Node{Kind: yaml.SequenceNode}
+	for i := range l.Namespaces {
+		list.Content = append(list.Content, channelsYAML(&l.Namespaces[i]))
+	}
+	if len(list.Content) == 0 {
+		list.Style = yaml.FlowStyle
+	}
+	section(keyNamespaces, list)
+	b, err := yaml.Marshal(top)
+	if err != nil {
+		return nil, err
+	}
+	// Behind a comment at its end yaml leaves the line open.
+	return append(bytes.TrimRight(b, "\n"), '\n'), nil
 }

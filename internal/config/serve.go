@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +39,39 @@ type Serve struct {
 	WriteQueue  Size
 	Compression bool `negatable:""`
 
+	Insecure           bool `negatable:""`
+	Anonymous          bool `negatable:""`
+	ClientChannelLimit Count
+	ChannelMaxLength   Count
+	ConnectRate        Rate
+	MaxCommand         Size
+	ClientPing         Duration
+	ClientPongTimeout  Duration
+	ClientStale        Duration
+	ClientExpireGrace  Duration
+	HistoryMemory      Size
+
+	TokenHMACSecret       Secret
+	TokenRSAPublicKey     PEM
+	TokenECDSAPublicKey   PEM
+	TokenEd25519PublicKey PEM    `name:"token-ed25519-public-key"`
+	TokenJWKSURL          string `name:"token-jwks-url"`
+	TokenAudience         string
+	TokenIssuer           string
+
+	APIKey      Secret
+	APIInsecure bool `negatable:""`
+
+	HookConnect     string
+	HookRefresh     string
+	HookSubscribe   string
+	HookSubRefresh  string
+	HookPublish     string
+	HookRPC         string
+	HookTimeout     Duration
+	HookConcurrency Count
+	HookHeaders     List
+
 	Loops   Count
 	Tables  Tables
 	Workers Count
@@ -68,6 +102,10 @@ const (
 	groupHandshake = "Handshake"
 	groupTime      = "Heartbeat and time"
 	groupMessages  = "Messages"
+	groupPush      = "Push"
+	groupTokens    = "Tokens"
+	groupAPI       = "API"
+	groupHooks     = "Hooks"
 	groupLoops     = "Loops"
 	groupWatching  = "Watching"
 )
@@ -84,8 +122,8 @@ var options = []Option{
 		check: func(s *Serve) error { return checkAddr(s.Addr) },
 	}, {
 		Name: "dev", Group: groupServer, Type: "bool", Default: "false",
-		Help:  "Adds what helps to develop: the endpoint /echo, and /debug/pprof on the same port.",
-		Edge:  "Both are open to everybody who reaches the port.",
+		Help:  "Adds what helps to develop: the endpoint /echo, /debug/pprof on the same port, and push that is open to all.",
+		Edge:  "All of it is open to everybody who reaches the port. insecure and api-insecure are on with it, and channels without a namespace have presence, joins and leaves, and recoverable history of 100 publications for 5 minutes; each as far as it is not given itself (the last one as channels: in the file).",
 		field: func(s *Serve) any { return &s.Dev },
 	}, {
 		Name: "pprof", Group: groupServer, Type: "host:port", Default: "",
@@ -202,6 +240,189 @@ var options = []Option{
 	},
 
 	{
+		Name: "insecure", Group: groupPush, Type: "bool", Default: "false",
+		Help:  "Lets every client of /connection/websocket connect without a token, and subscribe, publish, and ask for presence and history in every channel.",
+		Edge:  "For tests and development only. Channels that begin with $ still take a token to subscribe, and unknown namespaces stay unknown. It is on with dev.",
+		field: func(s *Serve) any { return &s.Insecure },
+	}, {
+		Name: "anonymous", Group: groupPush, Type: "bool", Default: "false",
+		Help:  "Lets clients of /connection/websocket connect without a token, as nobody in particular.",
+		Edge:  "They may do what channels allow for anonymous clients. Without it they are refused, unless hook-connect says who they are or insecure is on.",
+		field: func(s *Serve) any { return &s.Anonymous },
+	}, {
+		Name: "client-channel-limit", Group: groupPush, Type: "count", Default: "128",
+		Help:  "The most subscriptions of one connection.",
+		Edge:  "Beyond it a subscription is refused with error 106, limit exceeded.",
+		field: func(s *Serve) any { return &s.ClientChannelLimit },
+		check: func(s *Serve) error { return atLeast(s.ClientChannelLimit, 1) },
+	}, {
+		Name: "channel-max-length", Group: groupPush, Type: "count", Default: "255",
+		Help:  "The longest name of a channel, in bytes.",
+		Edge:  "A longer one is refused with error 107, bad request. It may be 1 to 1024.",
+		field: func(s *Serve) any { return &s.ChannelMaxLength },
+		check: func(s *Serve) error {
+			if s.ChannelMaxLength < 1 || s.ChannelMaxLength > 1024 {
+				return fmt.Errorf("%v is out of range: want 1 to 1024", s.ChannelMaxLength)
+			}
+			return nil
+		},
+	}, {
+		Name: "connect-rate", Group: groupPush, Type: "number a second", Default: "0",
+		Help:  "The most new sessions a second on /connection/websocket.",
+		Edge:  "A client beyond it is closed with 3013, too many requests; its backoff says when it comes back. 0 is no bound.",
+		field: func(s *Serve) any { return &s.ConnectRate },
+	}, {
+		Name: "max-command", Group: groupPush, Type: "size", Default: "64KiB",
+		Help:  "The largest message that /connection/websocket takes, after inflating; it may hold several commands.",
+		Edge:  "A larger one ends the connection with 1009 and the cause message_too_big, as soon as its length is known.",
+		field: func(s *Serve) any { return &s.MaxCommand },
+		check: func(s *Serve) error { return atLeast(s.MaxCommand, 1) },
+	}, {
+		Name: "client-ping", Group: groupPush, Type: "duration", Default: "25s",
+		Help:  "How often the protocol pings a client of /connection/websocket.",
+		Edge:  "It cannot be off: clients give up ten seconds after a ping that did not come. At least 1s.",
+		field: func(s *Serve) any { return &s.ClientPing },
+		check: func(s *Serve) error { return atLeast(s.ClientPing, Duration(time.Second)) },
+	}, {
+		Name: "client-pong-timeout", Group: groupPush, Type: "duration", Default: "8s",
+		Help:  "How long a client of /connection/websocket may take to answer a ping.",
+		Edge:  "After it the connection is closed with 3012, no pong. off (or 0s) asks for no answer. It must be less than client-ping; if only that is given and is 8s or less, this is a third of it.",
+		field: func(s *Serve) any { return &s.ClientPongTimeout },
+		check: func(s *Serve) error {
+			if s.ClientPongTimeout >= s.ClientPing {
+				return fmt.Errorf("%v is not less than client-ping, %v", s.ClientPongTimeout, s.ClientPing)
+			}
+			return nil
+		},
+	}, {
+		Name: "client-stale", Group: groupPush, Type: "duration", Default: "10s",
+		Help:  "How long a client of /connection/websocket may take from the handshake to its connect command.",
+		Edge:  "After it the connection is closed with 3502, stale.",
+		field: func(s *Serve) any { return &s.ClientStale },
+		check: func(s *Serve) error { return positive(s.ClientStale) },
+	}, {
+		Name: "client-expire-grace", Group: groupPush, Type: "duration", Default: "25s",
+		Help:  "How long a session or subscription outlives its expiry, so that a refresh that is under way can arrive.",
+		Edge:  "After it the connection is closed with 3005, or the subscription ended with 2501. off (or 0s) is no grace.",
+		field: func(s *Serve) any { return &s.ClientExpireGrace },
+	}, {
+		Name: "history-memory", Group: groupPush, Type: "size", Default: "256MiB",
+		Help:  "The most that all history in memory may take.",
+		Edge:  "Beyond it what is oldest in any channel goes before its time, and clients that would have recovered them are told that they are gone.",
+		field: func(s *Serve) any { return &s.HistoryMemory },
+		check: func(s *Serve) error { return atLeast(s.HistoryMemory, 1) },
+	},
+
+	{
+		Name: "token-hmac-secret", Group: groupTokens, Type: "secret", Default: "",
+		Help:  "The secret of tokens that are signed with HS256, HS384 or HS512.",
+		Edge:  "Empty refuses such tokens. Arguments are seen by all users of a machine: prefer the environment or the file. It is never shown.",
+		field: func(s *Serve) any { return &s.TokenHMACSecret },
+	}, {
+		Name: "token-rsa-public-key", Group: groupTokens, Type: "PEM or path", Default: "",
+		Help:  "The public key of tokens that are signed with RS256, RS384 or RS512.",
+		Edge:  "Empty refuses such tokens. A value that begins with -----BEGIN is the key itself, in PEM; any other is the path of a file that holds it, which is read once, at the start.",
+		field: func(s *Serve) any { return &s.TokenRSAPublicKey },
+		check: func(s *Serve) error { return s.TokenRSAPublicKey.check() },
+	}, {
+		Name: "token-ecdsa-public-key", Group: groupTokens, Type: "PEM or path", Default: "",
+		Help:  "The public key of tokens that are signed with ES256, ES384 or ES512.",
+		Edge:  "Empty refuses such tokens. The key itself or a path, as with token-rsa-public-key.",
+		field: func(s *Serve) any { return &s.TokenECDSAPublicKey },
+		check: func(s *Serve) error { return s.TokenECDSAPublicKey.check() },
+	}, {
+		Name: "token-ed25519-public-key", Group: groupTokens, Type: "PEM or path", Default: "",
+		Help:  "The public key of tokens that are signed with EdDSA.",
+		Edge:  "Empty refuses such tokens. The key itself or a path, as with token-rsa-public-key.",
+		field: func(s *Serve) any { return &s.TokenEd25519PublicKey },
+		check: func(s *Serve) error { return s.TokenEd25519PublicKey.check() },
+	}, {
+		Name: "token-jwks-url", Group: groupTokens, Type: "URL", Default: "",
+		Help:  "Where the public keys of tokens are to be had as a JSON Web Key Set, by the key id that a token names.",
+		Edge:  "Empty asks nobody. Its keys alone verify the tokens that name one, those with HS256 to HS512 aside. It is asked for anew each hour, and when a token names a key that it lacks, at most every 10 s.",
+		field: func(s *Serve) any { return &s.TokenJWKSURL },
+		check: func(s *Serve) error { return checkURL(s.TokenJWKSURL) },
+	}, {
+		Name: "token-audience", Group: groupTokens, Type: "string", Default: "",
+		Help:  "The audience that tokens must name in aud.",
+		Edge:  "Others are refused. Empty asks for none.",
+		field: func(s *Serve) any { return &s.TokenAudience },
+	}, {
+		Name: "token-issuer", Group: groupTokens, Type: "string", Default: "",
+		Help:  "The issuer that tokens must name in iss.",
+		Edge:  "Others are refused. Empty asks for none.",
+		field: func(s *Serve) any { return &s.TokenIssuer },
+	},
+
+	{
+		Name: "api-key", Group: groupAPI, Type: "secret", Default: "",
+		Help:  "The key that requests to the HTTP API below /api must have, in X-API-Key or as Authorization: apikey.",
+		Edge:  "Others get 401. Empty switches the API off, unless api-insecure is on. It is never shown; prefer the environment or the file to the flag.",
+		field: func(s *Serve) any { return &s.APIKey },
+	}, {
+		Name: "api-insecure", Group: groupAPI, Type: "bool", Default: "false",
+		Help:  "Takes requests to the HTTP API without a key.",
+		Edge:  "Everybody who reaches the port may publish and disconnect then. It is on with dev.",
+		field: func(s *Serve) any { return &s.APIInsecure },
+	},
+
+	{
+		Name: "hook-connect", Group: groupHooks, Type: "URL", Default: "",
+		Help:  "Where to ask, by HTTP POST, who a client is that connects without a token.",
+		Edge:  "Empty asks nobody; see anonymous.",
+		field: func(s *Serve) any { return &s.HookConnect },
+		check: func(s *Serve) error { return checkURL(s.HookConnect) },
+	}, {
+		Name: "hook-refresh", Group: groupHooks, Type: "URL", Default: "",
+		Help:  "Where to ask whether a session goes on that hook-connect gave an expiry.",
+		Edge:  "Empty asks nobody: such a session ends when it expires.",
+		field: func(s *Serve) any { return &s.HookRefresh },
+		check: func(s *Serve) error { return checkURL(s.HookRefresh) },
+	}, {
+		Name: "hook-subscribe", Group: groupHooks, Type: "URL", Default: "",
+		Help:  "Where to ask whether a client may subscribe, for channels with subscribe-hook.",
+		Edge:  "Empty asks nobody; then no channel may have subscribe-hook.",
+		field: func(s *Serve) any { return &s.HookSubscribe },
+		check: func(s *Serve) error { return checkURL(s.HookSubscribe) },
+	}, {
+		Name: "hook-sub-refresh", Group: groupHooks, Type: "URL", Default: "",
+		Help:  "Where to ask whether a subscription goes on that has an expiry, for channels with sub-refresh-hook.",
+		Edge:  "Empty asks nobody; then no channel may have sub-refresh-hook.",
+		field: func(s *Serve) any { return &s.HookSubRefresh },
+		check: func(s *Serve) error { return checkURL(s.HookSubRefresh) },
+	}, {
+		Name: "hook-publish", Group: groupHooks, Type: "URL", Default: "",
+		Help:  "Where to ask whether a client may publish, and what, for channels with publish-hook.",
+		Edge:  "Empty asks nobody; then no channel may have publish-hook.",
+		field: func(s *Serve) any { return &s.HookPublish },
+		check: func(s *Serve) error { return checkURL(s.HookPublish) },
+	}, {
+		Name: "hook-rpc", Group: groupHooks, Type: "URL", Default: "",
+		Help:  "Where to send the rpc commands of clients.",
+		Edge:  "Empty answers them with error 108, not available.",
+		field: func(s *Serve) any { return &s.HookRPC },
+		check: func(s *Serve) error { return checkURL(s.HookRPC) },
+	}, {
+		Name: "hook-timeout", Group: groupHooks, Type: "duration", Default: "1s",
+		Help:  "How long a hook may take to answer.",
+		Edge:  "After it the client gets error 100, internal, and tries again. After some failures in a row the backend is left alone for a few seconds.",
+		field: func(s *Serve) any { return &s.HookTimeout },
+		check: func(s *Serve) error { return positive(s.HookTimeout) },
+	}, {
+		Name: "hook-concurrency", Group: groupHooks, Type: "count", Default: "64",
+		Help:  "The most requests to hooks at one time.",
+		Edge:  "Beyond it they wait, for hook-timeout at most.",
+		field: func(s *Serve) any { return &s.HookConcurrency },
+		check: func(s *Serve) error { return atLeast(s.HookConcurrency, 1) },
+	}, {
+		Name: "hook-headers", Group: groupHooks, Type: "list", Default: "",
+		Help:  "The headers of a client's handshake that hooks are sent, such as Cookie and Authorization.",
+		Edge:  "Empty sends none. Case does not matter.",
+		field: func(s *Serve) any { return &s.HookHeaders },
+		check: func(s *Serve) error { return checkHeaders(s.HookHeaders) },
+	},
+
+	{
 		Name: "loops", Group: groupLoops, Type: "count", Default: "0",
 		Help:  "The loops that start at once; each is one thread.",
 		Edge:  "0 is one for each CPU that Go uses (GOMAXPROCS). With private tables more start by themselves when these are full.",
@@ -306,11 +527,52 @@ func checkOrigins(l List) error {
 	return nil
 }
 
+func checkURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		// The text may hold a password: it is not repeated.
+		return errors.New("it is no URL: want one such as https://backend.example/longwire")
+	case u.User != nil:
+		return errors.New("it has a user or password in front of the host, which would be shown: want it without")
+	case u.Fragment != "":
+		return fmt.Errorf("it has a fragment, #%s, which is never sent: want it without", u.Fragment)
+	}
+	return nil
+}
+
+func checkHeaders(l List) error {
+	for _, name := range l {
+		if !strings.ContainsFunc(name, func(c rune) bool {
+			return c >= 0x7f || c <= ' ' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+		}) {
+			continue
+		}
+		return fmt.Errorf("%q is no header: want a name such as Cookie", name)
+	}
+	return nil
+}
+
 // derive sets what follows from other options where it was not given itself.
 func (s *Serve) derive(given func(name string) bool) (derived []string) {
 	if !given("close-after") && s.CloseAfter > 0 && s.CloseAfter <= s.PingAfter {
 		s.CloseAfter = s.PingAfter + Duration(5*time.Second)
 		derived = append(derived, "close-after")
+	}
+	if !given("client-pong-timeout") && s.ClientPongTimeout >= s.ClientPing {
+		s.ClientPongTimeout = s.ClientPing / 3
+		derived = append(derived, "client-pong-timeout")
+	}
+	if s.Dev && !given("insecure") {
+		s.Insecure = true
+		derived = append(derived, "insecure")
+	}
+	if s.Dev && !given("api-insecure") {
+		s.APIInsecure = true
+		derived = append(derived, "api-insecure")
 	}
 	return derived
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -170,6 +172,85 @@ func (l *List) UnmarshalText(b []byte) error {
 }
 
 func (l List) String() string { return strings.Join(l, ",") }
+
+// Secret is a text that is used and never shown: where a value is printed, logged or marshalled there stands redacted
+// instead. string(s) is the text itself.
+type Secret string
+
+// redacted stands for a secret. It is no secret: what was printed cannot be fed back by mistake.
+const redacted = "(redacted)"
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Secret) UnmarshalText(b []byte) error {
+	if string(b) == redacted {
+		return errors.New("it was redacted when it was printed: want the secret itself")
+	}
+	*s = Secret(b)
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler, for encoding/json and log/slog.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// GoString is for %#v.
+func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// PEM is a public key: the text that begins with -----BEGIN, or the path of a file that holds such a text, or empty.
+type PEM string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *PEM) UnmarshalText(b []byte) error { *p = PEM(b); return nil }
+
+func (p PEM) String() string { return string(p) }
+
+// Bytes is the key in PEM, which read brings where p is a path. It is nil where p is empty.
+func (p PEM) Bytes(read func(string) ([]byte, error)) ([]byte, error) {
+	if p == "" {
+		return nil, nil
+	}
+	b := []byte(p)
+	if !p.inline() {
+		var err error
+		if b, err = read(string(p)); err != nil {
+			return nil, fmt.Errorf("read public key: %w", err)
+		}
+	}
+	if err := checkPEM(b); err != nil {
+		if !p.inline() {
+			return nil, fmt.Errorf("read public key: %s: %w", string(p), err)
+		}
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
+	return b, nil
+}
+
+func (p PEM) inline() bool { return strings.HasPrefix(string(p), "-----BEGIN") }
+
+// check checks what can be checked without a file.
+func (p PEM) check() error {
+	if !p.inline() {
+		return nil
+	}
+	return checkPEM([]byte(p))
+}
+
+func checkPEM(b []byte) error {
+	block, _ := pem.Decode(b)
+	switch {
+	case block == nil:
+		return errors.New("it holds no PEM: want a block from -----BEGIN to -----END")
+	case strings.Contains(block.Type, "PRIVATE"):
+		return fmt.Errorf("it holds a block %s: want the public key, a gateway needs no other", block.Type)
+	}
+	return nil
+}
 
 // Tables chooses the descriptor tables: auto, shared or private.
 type Tables string
