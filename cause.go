@@ -27,6 +27,10 @@ const (
 	CauseTooBig
 	// CauseSlow: the client took its messages more slowly than they came, beyond Endpoint.WriteQueue.
 	CauseSlow
+	// CauseUnauthorized: a session without good credentials, or none in time; Cause.Code is what it was told.
+	CauseUnauthorized
+	// CauseExpired: the session's token, or that of a subscription, was not prolonged.
+	CauseExpired
 	// CauseHandshakeTimeout: the request was not complete within Config.HandshakeTimeout.
 	CauseHandshakeTimeout
 	// CauseRefused: the handshake was refused for the reason in Cause.Detail.
@@ -52,6 +56,8 @@ var causeNames = [causeKinds]string{
 	CauseProtocol:         "protocol_error",
 	CauseTooBig:           "message_too_big",
 	CauseSlow:             "slow_consumer",
+	CauseUnauthorized:     "unauthorized",
+	CauseExpired:          "expired",
 	CauseHandshakeTimeout: "handshake_timeout",
 	CauseRefused:          "refused",
 	CauseDrain:            "drain",

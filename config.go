@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/longwire/longwire/engine"
 	"github.com/longwire/longwire/internal/loop"
-	"github.com/longwire/longwire/internal/wire/plain"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -74,6 +74,25 @@ type Config struct {
 
 	// Log gets the gateway's own messages. Nil means slog.Default().
 	Log *slog.Logger
+
+	// Channels are the options of channels without a namespace, Namespaces those of the others: one that is called chat
+	// holds for chat:room1.
+	Channels   ChannelOptions
+	Namespaces []ChannelOptions
+
+	// Sessions say how clients that subscribe are served, on Plain and Centrifuge endpoints.
+	Sessions Sessions
+
+	// Tokens verify what clients show when they connect, SubTokens, if set, what they show when they subscribe.
+	Tokens    TokenOptions
+	SubTokens *TokenOptions
+
+	// Hooks are the application's say about sessions.
+	Hooks Hooks
+
+	// Engine keeps what all nodes share. Nil means one in memory, for this process alone. The gateway starts and
+	// closes it.
+	Engine engine.Engine
 
 	system loop.System // of tests
 }
@@ -151,28 +170,32 @@ type Endpoint struct {
 
 	// Heartbeat is the policy against silence.
 	Heartbeat Heartbeat
+
+	protocol protocol // what messages mean; OnMessage has them where there is none
 }
 
-// Plain is an endpoint for the plain protocol: {"type":"ping","ts":…} is answered by {"type":"pong","ts":…}.
+// protocol is how clients of an endpoint speak with their sessions.
+type protocol uint8
+
+const (
+	protocolNone protocol = iota
+	protocolPlain
+	protocolCentrifuge
+)
+
+// Plain is an endpoint for the plain protocol, with anonymous sessions: JSON text messages such as
+// {"type":"subscribe","channel":"news"}, and {"type":"ping","ts":…} for which there is {"type":"pong","ts":…}.
+// docs/plain.md has all of it.
 func Plain(path string) Endpoint {
-	return Endpoint{Path: path, Origins: []string{"*"}, OnMessage: plainMessage}
+	return Endpoint{Path: path, Origins: []string{"*"}, protocol: protocolPlain}
 }
 
-func plainMessage(c Conn, m Message) {
-	if m.Op != ws.OpText {
-		_ = c.Close(ws.StatusUnsupportedData, "the plain protocol is text")
-		return
-	}
-	cmd, err := plain.Parse(m.Payload)
-	var room [128]byte
-	switch {
-	case err != nil:
-		m.Reply(ws.OpText, plain.AppendError(room[:0], err.Error()))
-	case cmd.Kind == plain.Ping:
-		m.Reply(ws.OpText, plain.AppendPong(room[:0], cmd.TS))
-	case cmd.Kind == plain.Unknown:
-		m.Reply(ws.OpText, plain.AppendError(room[:0], "unknown type"))
-	}
+// Centrifuge is an endpoint for the Centrifuge client protocol, version 2, in JSON and Protobuf: that of the official
+// SDKs. Its pings are the protocol's own (Config.Sessions); Heartbeat holds for clients that ask for WebSocket pings
+// instead (cf_ws_frame_ping_pong).
+func Centrifuge(path string) Endpoint {
+	return Endpoint{Path: path, Origins: []string{"*"}, protocol: protocolCentrifuge, MaxMessage: 64 << 10,
+		Subprotocols: []string{"centrifuge-json", "centrifuge-protobuf"}}
 }
 
 // Echo is an endpoint that sends each message back, compressed where agreed, with messages of up to 32 MiB.

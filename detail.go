@@ -15,6 +15,11 @@ var details = []string{
 	"ECONNRESET", "EPIPE", "ECONNABORTED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH",
 	// Ours.
 	detailQueue, detailStopped, detailPoller, detailReplies,
+	// Of sessions.
+	"bad_request", "inappropriate_protocol", "invalid_token", "stale", "permission_denied", "not_available",
+	"too_many_requests", "too_many_errors", "connection_limit", "channel_limit", "insufficient_state",
+	"state_invalidated", "internal_server_error", "no_pong", "connection_expired", "subscription_expired",
+	"force_disconnect", "force_reconnect",
 	// The refusals.
 	refusedConns.String(), refusedDescriptors.String(), refusedMemory.String(), refusedAddressConns.String(),
 	refusedAddressRate.String(), refusedDrain.String(), refusedRequest.String(), refusedUnauthorized.String(),

@@ -89,6 +89,9 @@ func (f *front) Closed(i uint32, e loop.End) {
 	if st.partial != 0 {
 		f.recycle(f.unhook(st))
 	}
+	if st.flags&stateUpgraded != 0 && f.g.endpoints[st.endpoint].protocol != protocolNone {
+		f.sessions.Closed(i)
+	}
 	f.uncount(st)
 	if e.Kind == loop.EndPassed {
 		*st = state{}

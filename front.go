@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/longwire/longwire/internal/loop"
+	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -25,6 +26,9 @@ type front struct {
 	partials  loop.Loans[partial]
 	count     *counters // of this loop; survives the loop's thread
 	sent      uint64    // messages appended since count was brought up to date
+
+	sessions *session.Table // nil where no endpoint has sessions
+	sessMem  []byte         // what sessions' state lies in
 }
 
 // state is what a connection is to the gateway. It has no pointers.
@@ -102,6 +106,14 @@ func newFront(g *Gateway, l *loop.Loop) *front {
 	}
 	f.mem = mem
 	f.conn = unsafe.Slice((*state)(unsafe.Pointer(&mem[0])), l.Slots())
+	if g.node != nil {
+		if f.sessMem, err = l.Map(l.Slots() * session.StateSize); err != nil {
+			panic(err)
+		}
+		shard := g.hub.Shard(l.Index())
+		shard.Reset() // what an earlier life of the loop left
+		f.sessions = session.NewTable(g.node, host{f}, shard, f.sessMem)
+	}
 	return f
 }
 
@@ -109,6 +121,10 @@ func newFront(g *Gateway, l *loop.Loop) *front {
 func (f *front) Stopped() {
 	f.l.Unmap(f.mem)
 	f.mem, f.conn = nil, nil
+	if f.sessions != nil {
+		f.l.Unmap(f.sessMem)
+		f.sessions, f.sessMem = nil, nil
+	}
 }
 
 // Lost implements loop.Handler: what net/http upgraded was counted there.
@@ -121,6 +137,10 @@ func (f *front) Lost(data []byte) {
 func (f *front) Emptied() {
 	f.l.Discard(f.mem)
 	f.partials.Reset()
+	if f.sessions != nil {
+		f.l.Discard(f.sessMem)
+		f.sessions.Emptied()
+	}
 }
 
 func (f *front) handle(i uint32) Conn { return Conn{g: f.g, id: f.l.ID(i)} }

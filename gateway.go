@@ -15,7 +15,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/longwire/longwire/engine"
+	"github.com/longwire/longwire/internal/channel"
+	"github.com/longwire/longwire/internal/hub"
 	"github.com/longwire/longwire/internal/loop"
+	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/internal/sys"
 	"github.com/longwire/longwire/ws"
 )
@@ -39,6 +43,12 @@ type Gateway struct {
 	contexts  contexts
 	pool      *pool
 	closeLog  closeLog
+	hub       *hub.Hub // nil where no endpoint has sessions, and so the next two
+	node      *session.Node
+	engine    engine.Engine
+	rules     *channel.Rules
+	ctx       context.Context // of all work; ends with Close
+	cancel    context.CancelFunc
 	plain     *plainHTTP
 
 	mu      sync.Mutex
@@ -101,6 +111,10 @@ func New(c Config) (*Gateway, error) {
 	g.admission.now = now
 	g.admission.notify = g.logRefusal
 	g.pool = newPool(c.Workers)
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	if err := g.newNode(); err != nil {
+		return nil, err
+	}
 	g.renderRefusals()
 	g.plain = newPlainHTTP(g)
 	return g, nil
@@ -160,6 +174,11 @@ func (g *Gateway) start(addr string) error {
 		}
 	}
 	g.closeLog.start(g.log) // the first connection may have something to say
+	if g.engine != nil {
+		if err := g.engine.Start(g.ctx, handler{g.hub, g}); err != nil {
+			return fmt.Errorf("longwire: start the engine: %w", err)
+		}
+	}
 	if err := g.loops.Start(); err != nil {
 		return err
 	}
@@ -319,9 +338,13 @@ func (g *Gateway) Close() error {
 	g.state = stateClosed
 	close(g.stop)
 	g.mu.Unlock()
+	g.cancel()
 	err := g.loops.Close()
 	g.plain.close()
 	g.pool.wait()
+	if g.engine != nil {
+		err = errors.Join(err, g.engine.Close())
+	}
 	g.closeLog.close()
 	return err
 }
@@ -450,7 +473,12 @@ func (f *front) adopted(i uint32, st *state, data []byte) {
 		f.l.Finish(i)
 		return
 	}
-	f.open(i, st, e, &ws.Handshake{Deflate: ws.Deflate{On: window != 0, Window: window}}, &req)
+	h, ref := ws.Negotiate(&req, &f.g.endpoints[e].policy)
+	if ref != nil {
+		h = ws.Handshake{} // cannot be: net/http's side asked it before
+	}
+	h.Deflate = ws.Deflate{On: window != 0, Window: window}
+	f.open(i, st, e, &h, &req)
 	if len(rest) > 0 {
 		f.frames(i, st, rest)
 	}

@@ -79,12 +79,18 @@ func (f *front) open(i uint32, st *state, e int, h *ws.Handshake, req *ws.Reques
 	}
 	st.flags |= stateUpgraded
 	f.count.upgraded.Add(1)
+	if ep.protocol == protocolCentrifuge {
+		f.openSession(i, h, req)
+	}
 	if f.g.admission.draining.Load() {
 		// It came from net/http after the turns were given out.
 		st.flags |= stateDrain
 		f.l.SetTimer(i, loop.Tick)
-	} else {
+	} else if ep.protocol != protocolCentrifuge {
 		f.arm(i, st)
+	}
+	if ep.protocol == protocolPlain && len(req.Query()) > 0 {
+		f.openPlain(i, st, req)
 	}
 	if ep.OnOpen == nil {
 		return

@@ -52,9 +52,19 @@ func (f *front) Timer(i uint32) {
 		st.phase = phaseOver // the client's close frame does not come
 		f.l.Finish(i)
 		return
+	case st.flags&stateDrain != 0 && f.g.endpoints[st.endpoint].protocol == protocolCentrifuge:
+		f.sessions.Shutdown(i)
+		return
 	case st.flags&stateDrain != 0:
 		f.closeWith(i, st, Cause{Kind: CauseDrain, Code: ws.StatusGoingAway}, "the server is going away")
 		return
+	}
+	if f.g.endpoints[st.endpoint].protocol == protocolCentrifuge {
+		handled := f.sessions.Timer(i)
+		f.publish()
+		if handled || st.phase != phaseOpen {
+			return
+		}
 	}
 	f.beat(i, st, now)
 }

@@ -34,8 +34,9 @@ var layout = map[string]row{
 	"engine":                   {},
 	"engine/enginetest":        {imports: "engine"},
 	"engine/memengine":         {imports: "engine"},
-	"internal/session":         {imports: "engine internal/arena internal/channel internal/hub internal/token internal/wire/centrifuge internal/wire/plain ws"},
-	"internal/hub":             {imports: "engine internal/wire/centrifuge internal/wire/plain ws"},
+	"internal/session":         {imports: "engine internal/arena internal/channel internal/hub internal/token internal/wire/centrifuge internal/wire/json internal/wire/plain ws"},
+	"internal/hub":             {imports: "engine internal/arena internal/wire/centrifuge internal/wire/json internal/wire/plain ws", outside: "github.com/shadowspore/fossil-delta"},
+	"internal/arena":           {},
 	"internal/channel":         {},
 	"internal/token":           {outside: "github.com/go-jose/go-jose/v4"},
 	"internal/wire/json":       {},
@@ -52,10 +53,10 @@ var layout = map[string]row{
 
 	// The command.
 	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},
-	"internal/api":     {imports: ". engine"},
+	"internal/api":     {imports: "engine internal/session internal/wire/centrifuge"},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
 	"internal/metrics": {imports: ".", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". internal/api internal/config internal/hook internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
+	"internal/cli":     {imports: ". engine/memengine internal/api internal/config internal/hook internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// Examples are users of the library.

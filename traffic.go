@@ -79,6 +79,18 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 }
 
 func (f *front) message(i uint32, st *state, ep *endpoint, ev ws.Event) {
+	switch ep.protocol {
+	case protocolPlain:
+		if ev.Op != ws.OpText {
+			f.closeWith(i, st, Cause{Kind: CauseProtocol, Code: ws.StatusUnsupportedData}, "the plain protocol is text")
+			return
+		}
+		f.sessions.PlainMessage(i, ev.Payload)
+		return
+	case protocolCentrifuge:
+		f.sessions.Message(i, ev.Payload)
+		return
+	}
 	if ep.OnMessage == nil {
 		return
 	}
@@ -185,6 +197,12 @@ func (f *front) control(i uint32, st *state, op ws.Opcode, payload []byte) {
 
 // Drained implements loop.Handler.
 func (f *front) Drained(i uint32) {
+	if f.sessions != nil && f.g.endpoints[f.conn[i].endpoint].protocol != protocolNone {
+		f.sessions.Drained(i)
+		if _, ok := f.l.Find(f.l.ID(i)); !ok {
+			return
+		}
+	}
 	if f.conn[i].flags&stateQueued != 0 {
 		f.resume(f.l.ID(i), stateQueued)
 	}

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/engine/memengine"
 	"github.com/longwire/longwire/internal/config"
+	"github.com/longwire/longwire/internal/hook"
 	"github.com/longwire/longwire/internal/metrics"
 )
 
@@ -82,8 +84,14 @@ type server struct {
 
 func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 	s := &server{profile: l.Serve.PProf, log: log}
-	c := gatewayConfig(&l.Serve)
+	c, err := gatewayConfig(l)
+	if err != nil {
+		return nil, err
+	}
 	c.Log = log
+	if c.Hooks, err = hooks(&l.Serve, log); err != nil {
+		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes the options that begin with hook-"}
+	}
 	c.HTTP = s.routes(&l.Serve, c.Endpoints)
 	g, err := longwire.New(c)
 	if err != nil && l.Origins["max-conns"].Kind == config.FromDefault {
@@ -103,7 +111,8 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 }
 
 // gatewayConfig is what the options mean to the library.
-func gatewayConfig(s *config.Serve) longwire.Config {
+func gatewayConfig(l *config.Loaded) (longwire.Config, error) {
+	s := &l.Serve
 	// The library's zero means its default, and negative means off.
 	off := func(d config.Duration) time.Duration {
 		if d == 0 {
@@ -120,9 +129,12 @@ func gatewayConfig(s *config.Serve) longwire.Config {
 	ws.MaxMessage = int(s.MaxMessage)
 	ws.WriteQueue = int(s.WriteQueue)
 	ws.Heartbeat = longwire.Heartbeat{Ping: off(s.PingAfter), Timeout: off(s.CloseAfter)}
+	push := longwire.Centrifuge("/connection/websocket")
+	push.Origins, push.Compression, push.WriteQueue, push.Heartbeat = ws.Origins, ws.Compression, ws.WriteQueue, ws.Heartbeat
+	push.MaxMessage = int(s.MaxCommand)
 	c := longwire.Config{
 		Addr:             s.Addr,
-		Endpoints:        []longwire.Endpoint{ws},
+		Endpoints:        []longwire.Endpoint{ws, push},
 		MaxConns:         int(s.MaxConns),
 		Loops:            int(s.Loops),
 		Tables:           map[config.Tables]longwire.Tables{"auto": longwire.TablesAuto, "shared": longwire.TablesShared, "private": longwire.TablesPrivate}[s.Tables],
@@ -136,13 +148,61 @@ func gatewayConfig(s *config.Serve) longwire.Config {
 		RetryAfter:       time.Duration(s.RetryAfter),
 		Workers:          int(s.Workers),
 		Backlog:          int(s.Backlog),
+
+		Channels:   l.Channels,
+		Namespaces: l.Namespaces,
+		Engine:     memengine.New(&memengine.Options{MaxBytes: int64(s.HistoryMemory)}),
+		Sessions: longwire.Sessions{
+			Insecure: s.Insecure, Anonymous: s.Anonymous,
+			Ping: time.Duration(s.ClientPing), Pong: off(s.ClientPongTimeout), Grace: time.Duration(s.ClientExpireGrace), Stale: time.Duration(s.ClientStale),
+			ChannelLimit: int(s.ClientChannelLimit), ChannelLength: int(s.ChannelMaxLength), ConnectRate: float64(s.ConnectRate),
+			Version: "longwire " + readBuild().Version,
+		},
+	}
+	var err error
+	if c.Tokens, err = tokens(s); err != nil {
+		return c, &exitError{code: exitFailed, err: err, hint: "longwire config describes the options that begin with token-"}
 	}
 	if s.Dev {
 		echo := longwire.Echo("/echo")
 		echo.Heartbeat = ws.Heartbeat
 		c.Endpoints = append(c.Endpoints, echo)
 	}
-	return c
+	return c, nil
+}
+
+// tokens are which tokens are good.
+func tokens(s *config.Serve) (t longwire.TokenOptions, err error) {
+	t = longwire.TokenOptions{HMACSecret: []byte(s.TokenHMACSecret), JWKSURL: s.TokenJWKSURL, Audience: s.TokenAudience, Issuer: s.TokenIssuer}
+	for _, k := range []struct {
+		option string
+		pem    config.PEM
+		to     *string
+	}{
+		{"token-rsa-public-key", s.TokenRSAPublicKey, &t.RSAPublicKey},
+		{"token-ecdsa-public-key", s.TokenECDSAPublicKey, &t.ECDSAPublicKey},
+		{"token-ed25519-public-key", s.TokenEd25519PublicKey, &t.Ed25519PublicKey},
+	} {
+		b, err := k.pem.Bytes(os.ReadFile)
+		if err != nil {
+			return t, fmt.Errorf("%s: %w", k.option, err)
+		}
+		*k.to = string(b)
+	}
+	return t, nil
+}
+
+// hooks ask the application's backend, where it has URLs for them.
+func hooks(s *config.Serve, log *slog.Logger) (longwire.Hooks, error) {
+	at := func(url string) hook.Endpoint {
+		return hook.Endpoint{URL: url, Timeout: time.Duration(s.HookTimeout), PassHeaders: s.HookHeaders}
+	}
+	b, err := hook.New(hook.Options{Connect: at(s.HookConnect), Refresh: at(s.HookRefresh), Subscribe: at(s.HookSubscribe),
+		SubRefresh: at(s.HookSubRefresh), Publish: at(s.HookPublish), RPC: at(s.HookRPC), MaxConcurrent: int(s.HookConcurrency), Log: log})
+	if err != nil {
+		return longwire.Hooks{}, err
+	}
+	return b.Hooks(), nil
 }
 
 // routes is the plain HTTP beside the endpoints; /healthz and /readyz are the gateway's own.

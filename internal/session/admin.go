@@ -36,6 +36,13 @@ type DisconnectAs struct {
 	Whitelist []string // session ids that stay
 }
 
+// RefreshAs is how Refresh prolongs sessions, or ends them.
+type RefreshAs struct {
+	Expired  bool
+	ExpireAt time.Time // zero: never
+	Info     []byte    // JSON that replaces what was; nil: as it was
+}
+
 // NodeInfo is one node in the answer of info.
 type NodeInfo struct {
 	UID      string `json:"uid"`

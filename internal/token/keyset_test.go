@@ -210,12 +210,36 @@ func TestSetKeys(t *testing.T) {
 		{"no set", `{}`, "EdDSA", ErrUnavailable},
 		{"keys null", `{"keys":null}`, "EdDSA", ErrUnavailable},
 		{"too long", jwks(jwk(ed, "k", "")) + strings.Repeat(" ", maxSetSize), "EdDSA", ErrUnavailable},
-		{"too many", jwks(append(make([]string, 0), strings.Split(strings.Repeat("0,", maxSetKeys)+"0", ",")...)...), "EdDSA", ErrUnavailable},
+		{"too many", jwks(strings.Repeat("0,", maxSetKeys) + "0"), "EdDSA", ErrUnavailable},
 	} {
 		v := newVerifier(t, Options{JWKSURL: "http://keys.test/", HTTP: serve(func() ([]byte, error) { return []byte(c.set), nil })})
 		if _, err := v.Connect(t.Context(), withKid(t, c.alg, "k")); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
+	}
+}
+
+// TestSetFamily: a key of a set is only used with algorithms of its own family, though the token names both.
+func TestSetFamily(t *testing.T) {
+	set := jwks(jwk(&rsaKey().PublicKey, "RS256", ""), jwk(&ecdsaKeys()["ES256"].PublicKey, "ES256", ""), jwk(ed25519Key().Public(), "EdDSA", ""))
+	v := newVerifier(t, Options{JWKSURL: "http://keys.test/", HTTP: serve(func() ([]byte, error) { return []byte(set), nil })})
+	for _, by := range []string{"RS256", "ES256", "EdDSA"} {
+		for alg := range algorithms {
+			token := signedAs(t, by, `{"alg":"`+alg+`","kid":"`+by+`"}`, `{}`)
+			if _, err := v.Connect(t.Context(), token); alg == by && err != nil || alg != by && !errors.Is(err, ErrInvalid) {
+				t.Errorf("%s by %s: %v", alg, by, err)
+			}
+		}
+	}
+}
+
+// TestStatus: an answer that is not 200 is no key set, whatever it holds.
+func TestStatus(t *testing.T) {
+	e := newEndpoint(t, "")
+	e.serve(404, jwks(jwk(ed25519Key().Public(), "k", "")))
+	v := newVerifier(t, Options{JWKSURL: e.URL, HTTP: e.Client()})
+	if _, err := v.Connect(t.Context(), withKid(t, "EdDSA", "k")); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "404") {
+		t.Errorf("%v, want ErrUnavailable with the status", err)
 	}
 }
 

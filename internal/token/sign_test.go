@@ -56,8 +56,8 @@ func publicPEM(public any) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(public))}))
 }
 
-// newVerifier returns a Verifier with every key but P-384's and P-521's, unless o has keys or an address of its own.
-// Its clock stands at start.
+// newVerifier returns a Verifier with a key of each family, unless o has keys or an address of its own. The ECDSA key
+// is that of the algorithm that the subtest is named after, or else of ES256. The clock stands at start.
 func newVerifier(t testing.TB, o Options) *Verifier {
 	t.Helper()
 	if o.HMACSecret == nil && o.RSAPublicKey == "" && o.ECDSAPublicKey == "" && o.Ed25519PublicKey == "" && o.JWKSURL == "" {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
@@ -17,6 +18,7 @@ import (
 	"math/big"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -136,6 +138,30 @@ func TestSecret(t *testing.T) {
 	}
 }
 
+// TestMemory shows that what a token granted stays as it is when others are verified.
+func TestMemory(t *testing.T) {
+	v := newVerifier(t, Options{})
+	claims := `{"sub":"a","channel":%s,"info":{"n":"a"},"meta":{"n":"a"},"data":{"n":"a"},"jti":"a","channels":["a"]}`
+	connect := func(s string) Connect {
+		return must(v.Connect(t.Context(), signed(t, "HS256", strings.ReplaceAll(fmt.Sprintf(claims, `""`), `"a"`, `"`+s+`"`))))
+	}
+	subscribe := func(s string) Subscribe {
+		return must(v.Subscribe(t.Context(), signed(t, "HS256", strings.ReplaceAll(fmt.Sprintf(claims, `"a"`), `"a"`, `"`+s+`"`))))
+	}
+	n := []byte(`{"n":"a"}`)
+	a, as := connect("a"), subscribe("a")
+	for range 10 {
+		connect("b")
+		subscribe("b")
+	}
+	if want := (Connect{User: "a", Info: n, Meta: n, JTI: "a", Channels: []string{"a"}}); !reflect.DeepEqual(a, want) {
+		t.Errorf("connection %+v, want %+v", a, want)
+	}
+	if want := (Subscribe{User: "a", Channel: "a", SubOptions: SubOptions{Info: n, Data: n}}); !reflect.DeepEqual(as, want) {
+		t.Errorf("subscription %+v, want %+v", as, want)
+	}
+}
+
 func on(b bool) *bool { return &b }
 
 func TestConnect(t *testing.T) {
@@ -176,10 +202,10 @@ func TestConnect(t *testing.T) {
 	}
 	for _, claims := range []string{
 		``, `null`, `[]`, `"x"`, `{`, `{}{}`, `{} x`, `{"sub":"a",}`, "{\"sub\":\"\xff\"}",
-		`{"sub":42}`, `{"sub":{}}`, `{"sub":"a","sub":"a"}`, `{"sub":"a","\u0073ub":"b"}`,
+		`{"sub":42}`, `{"sub":{}}`, `{"sub":"\ud800` + "\xff" + `"}`, `{"sub":"a","sub":"a"}`, `{"sub":"a","\u0073ub":"b"}`,
 		`{"channel":"a"}`, `{"channel":7}`, `{"\u0063hannel":"a"}`,
 		`{"exp":"1800000000"}`, `{"exp":true}`, `{"exp":[]}`, `{"exp":1e300}`, `{"exp":1e999}`, `{"nbf":"0"}`, `{"nbf":1e17}`, `{"iat":"x"}`,
-		`{"expire_at":"1"}`, `{"expire_at":{}}`, `{"jti":1}`,
+		`{"exp":"1800000000","expire_at":1800000000}`, `{"expire_at":"1"}`, `{"expire_at":{}}`, `{"jti":1}`,
 		`{"b64info":"*"}`, `{"b64info":"aGk"}`, `{"b64info":7}`,
 		`{"channels":"a"}`, `{"channels":[1]}`, `{"channels":[""]}`, `{"channels":{}}`,
 		`{"subs":[]}`, `{"subs":"a"}`, `{"subs":{"":{}}}`, `{"subs":{"a":{},"a":{}}}`, `{"subs":{"a":7}}`, `{"subs":{"a":{"b64data":"*"}}}`, `{"subs":{"a":{"b64info":1}}}`,
@@ -409,6 +435,8 @@ func TestAttacks(t *testing.T) {
 		"ES256 of r = s = n":            esWith(append(n, n...)),
 		"ES256 one byte short":          esWith(esSig[:63]),
 		"ES256 one byte more":           esWith(append(esSig[:64:64], 0)),
+		"ES256 zero in the middle":      esWith(slices.Concat(esSig[:32], []byte{0}, esSig[32:])),
+		"ES384 by a P-256 key":          string(es384ByP256(t)),
 		"ES256 zeros in front":          esWith(append(make([]byte, 2), esSig...)),
 		"ES256 empty":                   esWith(nil),
 		"jwk in the header":             string(ownKey(own, `{"alg":"RS256","jwk":`+jwk+`}`)),
@@ -461,6 +489,17 @@ func rejoin(t *testing.T, head, payload string) []byte {
 func nextChar(c byte) byte {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return alphabet[strings.IndexByte(alphabet, c)^1]
+}
+
+// es384ByP256 returns a token of an algorithm that does not exist: SHA-384 with a key on P-256.
+func es384ByP256(t *testing.T) []byte {
+	b := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES384"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(connectClaims))
+	digest := sha512.Sum384([]byte(b))
+	r, s, err := ecdsa.Sign(rand.Reader, ecdsaKeys()["ES256"], digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []byte(b + "." + base64.RawURLEncoding.EncodeToString(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)))
 }
 
 // ownKey returns a token that is signed with a key of the attacker's.

@@ -1,0 +1,197 @@
+// Package session is the life of one client: connect, subscribe, publish, recover, expire, leave. A Table has the sessions
+// of one loop, each a slot of memory without pointers; it has no descriptor and no goroutine, and is told the time.
+package session
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/longwire/longwire/engine"
+	"github.com/longwire/longwire/internal/channel"
+	"github.com/longwire/longwire/internal/hub"
+	"github.com/longwire/longwire/internal/token"
+	"github.com/longwire/longwire/internal/wire/centrifuge"
+)
+
+// Error is the error of a reply, Disconnect the end of a connection, both with the protocol's codes.
+type (
+	Error      = centrifuge.Error
+	Disconnect = centrifuge.Disconnect
+)
+
+// Options describe how sessions are served. They are frozen once NewNode has them.
+type Options struct {
+	Rules     *channel.Rules  // required
+	Engine    engine.Engine   // required
+	Hub       *hub.Hub        // required
+	Tokens    *token.Verifier // nil: every token is invalid
+	SubTokens *token.Verifier // of subscriptions; nil: Tokens
+	Hooks     Hooks
+	Log       *slog.Logger // required
+
+	// Insecure lets everybody connect without a token, and subscribe, publish and ask in every channel.
+	Insecure bool
+	// Anonymous lets clients connect without a token, with an empty user.
+	Anonymous bool
+
+	Version string // told to clients
+	Name    string // of the node
+
+	Ping          time.Duration // between the server's pings; at least a second
+	Pong          time.Duration // for the client's answer; 0: none is asked for
+	Grace         time.Duration // after an expiry, for a refresh
+	Stale         time.Duration // from the upgrade to the connect command
+	ChannelLimit  int           // subscriptions of a session
+	ChannelLength int           // bytes of a channel's name
+	ConnectRate   float64       // connects a second; 0: no bound
+	CompressAbove int           // bytes, of pushes
+}
+
+// Node is what the tables of one gateway share.
+type Node struct {
+	o         Options
+	immediate bool
+	cipher    cipher.Block // makes session ids of conns
+	uid       string
+	connects  bucket
+
+	// Shared counters.
+	Sessions  atomic.Int64 // connected
+	Subs      atomic.Int64
+	Published atomic.Uint64
+	Delivered atomic.Uint64
+	Recovered atomic.Uint64 // subscriptions that got all they had missed
+	Lost      atomic.Uint64 // that could not
+	Slow      atomic.Uint64 // publications that slow subscribers did not get, by policy
+}
+
+// NewNode makes a node of o.
+func NewNode(o Options) (*Node, error) {
+	n := &Node{o: o}
+	_, n.immediate = o.Engine.(engine.Immediate)
+	if n.o.Tokens == nil {
+		none, err := token.New(token.Options{})
+		if err != nil {
+			return nil, fmt.Errorf("session: %w", err)
+		}
+		n.o.Tokens = none
+	}
+	if n.o.SubTokens == nil {
+		n.o.SubTokens = n.o.Tokens
+	}
+	var key [32]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return nil, fmt.Errorf("session: key for ids: %w", err)
+	}
+	var err error
+	if n.cipher, err = aes.NewCipher(key[:16]); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	n.uid = uuid([16]byte(key[16:]))
+	n.connects = newBucket(o.ConnectRate, time.Now())
+	return n, nil
+}
+
+// UID is the node's id.
+func (n *Node) UID() string { return n.uid }
+
+// Engine is the engine that the node was made with.
+func (n *Node) Engine() engine.Engine { return n.o.Engine }
+
+// idMark stands in ids beside the conn's, so that others are told from ours.
+const idMark = 0x6c6f6e6777697265
+
+// ID is the session id of a conn: a UUID that tells nobody anything, made of the conn's id under the node's key, so that
+// nothing has to be stored for it.
+func (n *Node) ID(conn uint64) string {
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], conn)
+	binary.LittleEndian.PutUint64(b[8:], idMark)
+	n.cipher.Encrypt(b[:], b[:])
+	return uuid(b)
+}
+
+// Conn is the conn of a session id of this node.
+func (n *Node) Conn(id string) (conn uint64, ok bool) {
+	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' {
+		return 0, false
+	}
+	var b [16]byte
+	if _, err := hex.Decode(b[:], []byte(id[:8]+id[9:13]+id[14:18]+id[19:23]+id[24:])); err != nil {
+		return 0, false
+	}
+	n.cipher.Decrypt(b[:], b[:])
+	return binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:]) == idMark
+}
+
+func uuid(b [16]byte) string {
+	var s [36]byte
+	hex.Encode(s[:], b[:4])
+	s[8] = '-'
+	hex.Encode(s[9:], b[4:6])
+	s[13] = '-'
+	hex.Encode(s[14:], b[6:8])
+	s[18] = '-'
+	hex.Encode(s[19:], b[8:10])
+	s[23] = '-'
+	hex.Encode(s[24:], b[10:])
+	return string(s[:])
+}
+
+// replyError is what a client is told of err.
+func (n *Node) replyError(err error) (*Error, *Disconnect) {
+	var e *Error
+	var d *Disconnect
+	switch {
+	case errors.As(err, &d):
+		return nil, d
+	case errors.As(err, &e):
+		return e, nil
+	case errors.Is(err, ErrBusy):
+		return centrifuge.ErrTooManyRequests, nil
+	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return centrifuge.ErrInternal, nil
+	}
+	n.o.Log.Error("a command failed", "error", err.Error())
+	return centrifuge.ErrInternal, nil
+}
+
+// bucket lets a number of things a second through, in bursts of as many as one second gives. Any goroutine may use it.
+type bucket struct {
+	rate  float64
+	start time.Time
+	used  atomic.Int64 // nanoseconds since start up to which what was let through is paid for
+}
+
+// newBucket is a full bucket.
+func newBucket(rate float64, now time.Time) bucket {
+	return bucket{rate: rate, start: now.Add(-time.Second)}
+}
+
+// take reports whether one more may pass. A bucket without a rate lets all pass.
+func (b *bucket) take(now time.Time) bool {
+	if b.rate <= 0 {
+		return true
+	}
+	cost, t := int64(float64(time.Second)/b.rate), int64(now.Sub(b.start))
+	burst := max(int64(time.Second), cost)
+	for {
+		used := b.used.Load()
+		next := max(used, t-burst) + cost
+		if next > t {
+			return false
+		}
+		if b.used.CompareAndSwap(used, next) {
+			return true
+		}
+	}
+}
