@@ -317,9 +317,8 @@ func (r random) appended() (j, p []byte) {
 		}
 		both(func(f Format) []byte { return AppendPresence(nil, f, id, presence) })
 	case 5:
-		both(func(f Format) []byte {
-			return AppendPresenceStats(nil, f, id, engine.PresenceStats{Clients: r.IntN(1), Users: 300})
-		})
+		stats := engine.PresenceStats{Clients: r.IntN(2), Users: 300}
+		both(func(f Format) []byte { return AppendPresenceStats(nil, f, id, stats) })
 	case 6:
 		h := HistoryResult{Publications: r.subscribed().Publications, Epoch: r.text(), Offset: r.number()}
 		both(func(f Format) []byte { return AppendHistory(nil, f, id, &h) })

@@ -224,8 +224,8 @@ func AppendPublished(dst, id []byte, channel string, offset uint64, epoch string
 }
 
 // AppendMessage appends a publication. data is JSON and becomes part of the message as it is, null
-// where it is empty; offset 0 and an empty epoch, user or client are left out. user and client are who published.
-func AppendMessage(dst []byte, channel string, data []byte, offset uint64, epoch, user, client string) []byte {
+// where it is empty; offset 0 and an empty epoch, client or user are left out. client and user are who published.
+func AppendMessage(dst []byte, channel string, data []byte, offset uint64, epoch, client, user string) []byte {
 	dst = appendReply(dst, `{"type":"message"`, nil, channel)
 	if len(data) == 0 {
 		dst = append(dst, `,"data":null`...)
@@ -233,9 +233,7 @@ func AppendMessage(dst []byte, channel string, data []byte, offset uint64, epoch
 	dst = appendRaw(dst, `,"data":`, data)
 	dst = appendNumber(dst, `,"offset":`, offset)
 	dst = appendText(dst, `,"epoch":`, epoch)
-	dst = appendText(dst, `,"user":`, user)
-	dst = appendText(dst, `,"client":`, client)
-	return append(dst, '}')
+	return appendWho(dst, client, user)
 }
 
 // AppendJoin appends that a client has come to a channel.
