@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -261,8 +262,10 @@ func (w *writer) publications(number int32, pubs []Publication) {
 }
 
 func (w *writer) publication(p *Publication) {
-	data := p.Data
-	if p.IsDelta {
+	// A delta is cut between any two bytes. One cut within a character has no place in a string: the data itself goes out
+	// then, which a client takes at any time.
+	data, delta := p.Data, p.IsDelta && (w.f == Protobuf || utf8.Valid(p.Delta))
+	if delta {
 		data = p.Delta
 	}
 	if w.f == JSON && (p.Stringed || p.IsDelta) {
@@ -276,7 +279,7 @@ func (w *writer) publication(p *Publication) {
 	}
 	w.uint(6, "offset", p.Offset)
 	w.tags(7, p.Tags)
-	w.truth(8, "delta", p.IsDelta)
+	w.truth(8, "delta", delta)
 	w.text(14, "epoch", p.Epoch)
 }
 

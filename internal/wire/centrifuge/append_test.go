@@ -66,6 +66,8 @@ func TestAppendPublicationJSON(t *testing.T) {
 			`{"data":{ "x":"é"},"offset":2,"tags":{"a":"1","b\n":"2"}}`},
 		{"as a string", Publication{Publication: &engine.Publication{Data: data}, Stringed: true}, `{"data":"{\n\"x\":\"é\"}"}`},
 		{"an empty string", Publication{Publication: &engine.Publication{}, Stringed: true}, `{"data":""}`},
+		{"a delta that is no text", Publication{Publication: &engine.Publication{Data: data, Offset: 3}, Delta: []byte("1:\xa9;"), IsDelta: true, Stringed: true},
+			`{"data":"{\n\"x\":\"é\"}","offset":3}`},
 		{"delta", Publication{Publication: &engine.Publication{Data: data, Offset: 3}, Delta: []byte("4\n4:\"x\":;"), IsDelta: true, Stringed: true, Epoch: "e"},
 			`{"data":"4\n4:\"x\":;","offset":3,"delta":true,"epoch":"e"}`},
 	} {

@@ -229,7 +229,8 @@ type Publication struct {
 	Epoch string
 
 	// Delta has Data hold a Fossil delta to the publication before, instead of Publication.Data; IsDelta marks it so. In a
-	// channel with delta, JSON has data as a string: Stringed.
+	// channel with delta, JSON has data as a string: Stringed. Where the delta is no text, a string of Publication.Data
+	// takes its place.
 	Delta    []byte
 	IsDelta  bool
 	Stringed bool
