@@ -286,10 +286,12 @@ var faults = []fault{
 			}
 		})},
 	{"keeps more", []string{"history size", "recovery", "random operations"},
-		publishWith(func(_ *string, _ *engine.Publication, o *engine.PublishOptions) { o.HistorySize = min(o.HistorySize, 1<<20) * 2 })},
+		publishWith(func(_ *string, _ *engine.Publication, o *engine.PublishOptions) {
+			o.HistorySize = min(o.HistorySize, 1<<20) * 2
+		})},
 	{"keeps for longer", []string{"history ttl", "history ttl of the latest", "random operations"},
 		publishWith(func(_ *string, _ *engine.Publication, o *engine.PublishOptions) { o.HistoryTTL *= 10 })},
-	{"keeps for less long", []string{"history ttl", "history ttl of the latest", "random operations"},
+	{"keeps for less long", []string{"history ttl", "random operations"},
 		publishWith(func(_ *string, _ *engine.Publication, o *engine.PublishOptions) { o.HistoryTTL /= 10 })},
 	{"forgets streams early", []string{"meta ttl", "meta ttl of a day"}, func(b *broken) {
 		filterWith(func(_ *engine.HistoryFilter, metaTTL *time.Duration) { *metaTTL = time.Second })(b)
@@ -302,7 +304,9 @@ var faults = []fault{
 		}
 	}},
 	{"has one epoch for all", []string{"meta ttl", "another incarnation", "random operations"}, func(b *broken) {
-		answerWith(func(_ *broken, _ engine.HistoryFilter, _ *[]*engine.Publication, top *engine.Position) { top.Epoch = "x" })(b)
+		answerWith(func(_ *broken, _ engine.HistoryFilter, _ *[]*engine.Publication, top *engine.Position) {
+			top.Epoch = "x"
+		})(b)
 		b.publish = func(b *broken, channel string, p *engine.Publication, o engine.PublishOptions) (engine.Published, error) {
 			r, err := b.Engine.Publish(background, channel, p, o)
 			if r.Epoch != "" {
@@ -368,7 +372,23 @@ var faults = []fault{
 	{"does not close", []string{"after close"}, func(b *broken) {
 		b.close = func(*broken) error { return nil }
 	}},
-	{"delivers after close what it refuses", []string{"after close", "close while publishing"}, func(b *broken) {
+	{"closes a moment later", []string{"close while publishing"}, func(b *broken) {
+		// The moment is over when the handler has seen a call that it must not see.
+		var closed atomic.Bool
+		b.close = func(b *broken) error {
+			if closed.Swap(true) {
+				return b.Engine.Close()
+			}
+			return nil
+		}
+		b.publish = func(b *broken, channel string, p *engine.Publication, o engine.PublishOptions) (engine.Published, error) {
+			if closed.Load() && b.handler.(*recorder).fault() != nil {
+				return engine.Published{}, engine.ErrUnavailable
+			}
+			return b.Engine.Publish(background, channel, p, o)
+		}
+	}},
+	{"delivers after close what it refuses", []string{"after close"}, func(b *broken) {
 		b.publish = func(b *broken, channel string, p *engine.Publication, o engine.PublishOptions) (engine.Published, error) {
 			r, err := b.Engine.Publish(background, channel, p, o)
 			if err != nil && b.handler != nil {

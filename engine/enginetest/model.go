@@ -50,7 +50,7 @@ type modelClient struct {
 var (
 	modelTTLs  = []time.Duration{5 * time.Second, 35 * time.Second, 95 * time.Second}
 	modelMetas = []time.Duration{45 * time.Second, 125 * time.Second, 0}
-	modelMoves = []time.Duration{10 * time.Second, 20 * time.Second, 60 * time.Second, 200 * time.Second}
+	modelMoves = []time.Duration{10 * time.Second, 10 * time.Second, 20 * time.Second, 60 * time.Second, 200 * time.Second}
 )
 
 // randomOperations: random operations on node 0 do what the model does, and every node gets what they delivered.
@@ -90,11 +90,11 @@ func (m *model) step() error {
 	info := &engine.ClientInfo{Client: fmt.Sprint(m.rand.IntN(4)), User: pick(m, []string{"", "", "u", "v"})}
 	e := m.c.node(0)
 	switch n := m.rand.IntN(100); {
-	case n < 40:
+	case n < 38:
 		return m.publish(name, ch)
-	case n < 70:
+	case n < 65:
 		return m.history(name, ch)
-	case n < 73:
+	case n < 68:
 		if err := e.RemoveHistory(m.c.ctx, name); err != nil {
 			return err
 		}
@@ -104,14 +104,14 @@ func (m *model) step() error {
 		}
 		ch.kept = nil
 		return nil
-	case n < 78:
+	case n < 80:
 		ttl := pick(m, modelTTLs)
 		ch.present[info.Client] = modelClient{info, m.now + ttl}
 		return e.AddPresence(m.c.ctx, name, info, ttl)
-	case n < 82:
+	case n < 83:
 		delete(ch.present, info.Client)
 		return e.RemovePresence(m.c.ctx, name, info.Client)
-	case n < 88:
+	case n < 90:
 		var want []*engine.ClientInfo
 		for _, p := range ch.present {
 			if p.over > m.now {
@@ -119,10 +119,10 @@ func (m *model) step() error {
 			}
 		}
 		return m.c.present(name, want...)
-	case n < 91:
+	case n < 93:
 		ch.log = append(ch.log, "join of "+info.Client)
 		return e.PublishJoin(m.c.ctx, name, info)
-	case n < 94:
+	case n < 96:
 		ch.log = append(ch.log, "leave of "+info.Client)
 		return e.PublishLeave(m.c.ctx, name, info)
 	default:
