@@ -38,7 +38,7 @@ var layout = map[string]row{
 	"internal/hub":             {imports: "engine internal/arena internal/wire/centrifuge internal/wire/json internal/wire/plain ws", outside: "github.com/shadowspore/fossil-delta"},
 	"internal/arena":           {},
 	"internal/channel":         {},
-	"internal/token":           {outside: "github.com/go-jose/go-jose/v4"},
+	"internal/token":           {},
 	"internal/wire/json":       {},
 	"internal/wire/centrifuge": {imports: "engine internal/wire/json", outside: "google.golang.org/protobuf"},
 	"internal/wire/plain":      {imports: "internal/wire/json"},

@@ -60,7 +60,7 @@ func (t *Table) connect(k call, st *state, c *centrifuge.Command) {
 				t.connected(k, st, cr, recover)
 			}
 		}
-		t.do(k.i, t.n.o.Tokens.Waits([]byte(tok)), verify)
+		t.do(k.i, t.n.o.Tokens.Slow([]byte(tok)), verify)
 	case hook != nil:
 		cl := t.client(k.i, st)
 		cl.Name, cl.Version = string(c.Name), string(c.Version)
@@ -252,7 +252,7 @@ func (t *Table) refresh(k call, st *state, tok []byte) {
 		return
 	}
 	own := slices.Clone(tok)
-	t.do(k.i, t.n.o.Tokens.Waits(own), func(ctx context.Context) func() {
+	t.do(k.i, t.n.o.Tokens.Slow(own), func(ctx context.Context) func() {
 		cl, err := t.n.o.Tokens.Connect(ctx, own)
 		return func() {
 			switch {

@@ -140,7 +140,7 @@ func (t *Table) subscribe(k call, st *state, c *centrifuge.Command) {
 }
 
 func (t *Table) subscribeByToken(k call, st *state, name string, tok []byte, o *channel.Options, index uint16, ask centrifuge.SubscribeOptions) {
-	t.do(k.i, t.n.o.SubTokens.Waits(tok), func(ctx context.Context) func() {
+	t.do(k.i, t.n.o.SubTokens.Slow(tok), func(ctx context.Context) func() {
 		cl, err := t.n.o.SubTokens.Subscribe(ctx, tok)
 		return func() {
 			switch {
@@ -430,7 +430,7 @@ func (t *Table) subRefresh(k call, st *state, name, tok []byte) {
 		return
 	}
 	channel, own := string(name), slices.Clone(tok)
-	t.do(k.i, t.n.o.SubTokens.Waits(own), func(ctx context.Context) func() {
+	t.do(k.i, t.n.o.SubTokens.Slow(own), func(ctx context.Context) func() {
 		cl, err := t.n.o.SubTokens.Subscribe(ctx, own)
 		return func() {
 			sub := t.find(k.i, []byte(channel))

@@ -184,6 +184,15 @@ func (v *Verifier) Waits(token []byte) bool {
 	return err == nil && t.fromSet() && v.set.waits(string(t.kid))
 }
 
+// Slow tells whether verifying token is nothing for an event loop: its signature takes 30 to 600 µs of CPU where an
+// HMAC takes 2, and the key set may have to be fetched besides (Waits). It does not wait itself.
+func (v *Verifier) Slow(token []byte) bool {
+	s := v.scratch.Get().(*scratch)
+	defer v.scratch.Put(s)
+	t, err := s.parse(token)
+	return err == nil && t.alg.family != familyHMAC
+}
+
 // Connect verifies a connection token. token is not retained. ctx bounds the wait for the key set.
 func (v *Verifier) Connect(ctx context.Context, token []byte) (Connect, error) {
 	s := v.scratch.Get().(*scratch)

@@ -568,3 +568,16 @@ func TestConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestSlow(t *testing.T) {
+	v, err := New(Options{HMACSecret: []byte("secret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for header, want := range map[string]bool{`{"alg":"HS256"}`: false, `{"alg":"HS512","typ":"JWT"}`: false, `{"alg":"RS256"}`: true, `{"alg":"EdDSA"}`: true, `{"alg":"none"}`: false} {
+		token := base64.RawURLEncoding.EncodeToString([]byte(header)) + ".e30." + base64.RawURLEncoding.EncodeToString([]byte("signature"))
+		if got := v.Slow([]byte(token)); got != want {
+			t.Errorf("Slow(%s) = %v, want %v", header, got, want)
+		}
+	}
+}
