@@ -95,7 +95,7 @@ func (t *Table) subscribe(k call, st *state, c *centrifuge.Command) {
 	o, index, err := t.rules(c.Channel)
 	switch {
 	case err != nil:
-	case c.Type != 0:
+	case c.Type != 0 || c.Filter:
 		err = centrifuge.ErrNotAvailable // a kind of subscription that we do not have
 	case t.find(k.i, c.Channel) != 0:
 		err = centrifuge.ErrAlreadySubscribed

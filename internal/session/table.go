@@ -217,6 +217,10 @@ func (t *Table) command(i uint32, st *state, c *centrifuge.Command) {
 		t.close(i, centrifuge.DisconnectBadRequest)
 		return
 	}
+	if c.Type != 0 && c.Method != centrifuge.Subscribe {
+		t.fail(k, c.Channel, centrifuge.ErrNotAvailable) // of a kind of subscription that we do not have
+		return
+	}
 	switch c.Method {
 	case centrifuge.None:
 		t.pong(i, st)
