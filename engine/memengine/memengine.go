@@ -42,7 +42,8 @@ type Options struct {
 	Now func() time.Time
 	// MaxBytes bounds the memory of publications with all that they point to, and of their streams, by an estimate.
 	// Publications in flight come on top of it. Above it the oldest publications go, of whatever channel, and streams
-	// that were idle for as long. Zero means 1 GiB, negative no bound.
+	// that were idle for as long. A publication that is larger by itself gets its offset and is not kept, nor then is
+	// what was before it in its stream. Zero means 1 GiB, negative no bound.
 	MaxBytes int64
 	// MaxKeys bounds the idempotency keys that are remembered at a time, about 200 bytes each. Beyond it, the one that
 	// would be forgotten next is forgotten. A 64th of the bound holds for a 64th of the channels. Zero means 262144.

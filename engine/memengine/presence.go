@@ -1,6 +1,7 @@
 package memengine
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -20,15 +21,19 @@ type presence struct {
 // room is who is in one channel; never nobody. All is guarded by presence.mu.
 type room struct {
 	channel string
-	members map[string]member // by client
-	users   map[string]int    // how many members are that user
-	due     slot[*room]       // in presence.due, at the earliest over of a member or before
+	members []member
+	places  map[string]int // client → its index in members; nil while there are few
+	users   map[string]int // how many members are that user; nil while there are few
+	due     slot[*room]    // in presence.due, at the earliest over of a member or before
 }
 
 type member struct {
 	info *engine.ClientInfo
 	over int64 // Unix milliseconds
 }
+
+// few is how many members are looked through one by one: maps for one or two would be most of what they cost.
+const few = 16
 
 func (p *presence) add(channel string, info *engine.ClientInfo, ttl time.Duration, now int64) error {
 	p.mu.Lock()
@@ -38,19 +43,19 @@ func (p *presence) add(channel string, info *engine.ClientInfo, ttl time.Duratio
 	}
 	r := p.room(channel, now)
 	if r == nil {
-		r = &room{channel: channel, members: make(map[string]member), users: make(map[string]int)}
+		r = &room{channel: channel}
 		r.due.owner = r
 		p.channels[channel] = r
 	}
-	if old, ok := r.members[info.Client]; !ok {
-		p.clients++
-		r.users[info.User]++
-	} else if old.info.User != info.User {
-		r.leave(old.info.User)
-		r.users[info.User]++
-	}
 	over := now + milliseconds(ttl)
-	r.members[info.Client] = member{info, over}
+	if i := r.find(info.Client); i >= 0 {
+		r.count(r.members[i].info.User, -1)
+		r.count(info.User, 1)
+		r.members[i] = member{info, over}
+	} else {
+		p.clients++
+		r.enter(member{info, over})
+	}
 	if r.due.index == 0 || over < r.due.at {
 		p.due.put(&r.due, over)
 	}
@@ -64,8 +69,11 @@ func (p *presence) remove(channel, client string, now int64) error {
 		return errClosed
 	}
 	if r := p.room(channel, now); r != nil {
-		p.take(r, client)
-		p.tidy(r)
+		if i := r.find(client); i >= 0 {
+			p.clients--
+			r.leave(i)
+			p.tidy(r)
+		}
 	}
 	return nil
 }
@@ -82,8 +90,8 @@ func (p *presence) list(channel string, now int64) (map[string]*engine.ClientInf
 		return nil, nil
 	}
 	list := make(map[string]*engine.ClientInfo, len(r.members))
-	for client, m := range r.members {
-		list[client] = m.info
+	for _, m := range r.members {
+		list[m.info.Client] = m.info
 	}
 	return list, nil
 }
@@ -98,7 +106,7 @@ func (p *presence) stats(channel string, now int64) (engine.PresenceStats, error
 	if r == nil {
 		return engine.PresenceStats{}, nil
 	}
-	return engine.PresenceStats{Clients: len(r.members), Users: len(r.users)}, nil
+	return engine.PresenceStats{Clients: len(r.members), Users: r.different()}, nil
 }
 
 // room is the channel's room without those whose time is over; nil: nobody is there.
@@ -114,11 +122,12 @@ func (p *presence) room(channel string, now int64) *room {
 // who is alive is renewed well before.
 func (p *presence) expire(r *room, now int64) bool {
 	var next int64
-	for client, m := range r.members {
-		if m.over <= now {
-			p.take(r, client)
-		} else if next == 0 || m.over < next {
-			next = m.over
+	for i := len(r.members) - 1; i >= 0; i-- { // backwards: the last takes the place of one that leaves
+		if over := r.members[i].over; over <= now {
+			p.clients--
+			r.leave(i)
+		} else if next == 0 || over < next {
+			next = over
 		}
 	}
 	if p.tidy(r) {
@@ -126,17 +135,6 @@ func (p *presence) expire(r *room, now int64) bool {
 	}
 	p.due.put(&r.due, next)
 	return true
-}
-
-// take takes a client out, if it is in.
-func (p *presence) take(r *room, client string) {
-	m, ok := r.members[client]
-	if !ok {
-		return
-	}
-	delete(r.members, client)
-	r.leave(m.info.User)
-	p.clients--
 }
 
 // tidy drops the room if nobody is left, and reports whether so.
@@ -149,10 +147,82 @@ func (p *presence) tidy(r *room) bool {
 	return true
 }
 
-func (r *room) leave(user string) {
-	if r.users[user]--; r.users[user] == 0 {
+// find is the client's index in members, -1 if it is not in.
+func (r *room) find(client string) int {
+	if r.places != nil {
+		if i, ok := r.places[client]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := range r.members {
+		if r.members[i].info.Client == client {
+			return i
+		}
+	}
+	return -1
+}
+
+// enter adds a member who is not in.
+func (r *room) enter(m member) {
+	r.members = append(r.members, m)
+	if r.places != nil {
+		r.places[m.info.Client] = len(r.members) - 1
+		r.count(m.info.User, 1)
+	} else if len(r.members) > few {
+		r.places, r.users = make(map[string]int), make(map[string]int)
+		for i, m := range r.members {
+			r.places[m.info.Client] = i
+			r.count(m.info.User, 1)
+		}
+	}
+}
+
+// leave takes out the member at i; the last takes its place.
+func (r *room) leave(i int) {
+	m, last := r.members[i], len(r.members)-1
+	r.members[i] = r.members[last]
+	r.members[last] = member{}
+	r.members = r.members[:last]
+	if c := cap(r.members); c > few && last < c/4 {
+		r.members = append(make([]member, 0, c/2), r.members...)
+	}
+	if r.places == nil {
+		return
+	}
+	if last <= few/2 { // not as soon as there are few: who comes and goes would build them each time
+		r.places, r.users = nil, nil
+		return
+	}
+	delete(r.places, m.info.Client)
+	if i < last {
+		r.places[r.members[i].info.Client] = i
+	}
+	r.count(m.info.User, -1)
+}
+
+// count adds n to the members who are that user, if they are counted.
+func (r *room) count(user string, n int) {
+	if r.users == nil {
+		return
+	}
+	if r.users[user] += n; r.users[user] == 0 {
 		delete(r.users, user)
 	}
+}
+
+// different is how many users there are.
+func (r *room) different() int {
+	if r.users != nil {
+		return len(r.users)
+	}
+	n := 0
+	for i, m := range r.members {
+		if !slices.ContainsFunc(r.members[:i], func(o member) bool { return o.info.User == m.info.User }) {
+			n++
+		}
+	}
+	return n
 }
 
 // sweep frees those whose time is over, and reports whether that was all.

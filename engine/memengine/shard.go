@@ -106,9 +106,19 @@ func (s *shard) keep(hash uint64, channel string, p *engine.Publication, o *engi
 	p.Offset = st.top
 	st.ttl = milliseconds(o.HistoryTTL)
 	st.idle = now
-	st.push(p, o.HistorySize)
-	s.publications++
-	s.engine.bytes.Add(cost(p))
+	if n := cost(p); s.engine.maxBytes < 0 || n <= s.engine.maxBytes {
+		st.push(p, o.HistorySize)
+		s.publications++
+		s.engine.bytes.Add(n)
+	} else {
+		// It would take everything else with it, and then go. What is before it in the stream goes: a stream loses
+		// publications at its old end only.
+		s.dropped += uint64(st.n) + 1
+		for st.n > 0 {
+			s.pop(st)
+		}
+		st.fit()
+	}
 	s.schedule(st)
 	return engine.Position{Offset: st.top, Epoch: st.epoch}
 }

@@ -6,8 +6,8 @@ import (
 
 // What things cost beside their own bytes, for Options.MaxBytes: measured by BenchmarkMemoryPerStream, rounded up.
 const (
-	streamOverhead      = 288 // stream, its entry in the map, its places in the queues
-	publicationOverhead = 112 // engine.Publication and its place in the ring
+	streamOverhead      = 240 // stream, its entry in the map, its places in the queues
+	publicationOverhead = 80  // engine.Publication and its place in the ring
 	infoOverhead        = 80  // engine.ClientInfo
 	tagOverhead         = 48  // an entry of a map of strings
 )
