@@ -203,7 +203,8 @@ func TestOwnershipPage(t *testing.T) {
 		title, body, _ := strings.Cut(s, "\n")
 		sections[title] = body
 	}
-	for title, dir := range map[string]string{"Root": ".", "internal/loop": "internal/loop", "internal/sys": "internal/sys"} {
+	for title, dir := range map[string]string{"Root": ".", "internal/loop": "internal/loop", "internal/sys": "internal/sys",
+		"internal/hub": "internal/hub", "internal/session": "internal/session"} {
 		structs := structsOf(t, dir)
 		listed := make(map[string]bool)
 		for _, m := range regexp.MustCompile("(?m)^\\| (`[^|]*) \\|").FindAllStringSubmatch(sections[title], -1) {

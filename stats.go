@@ -34,6 +34,14 @@ type Stats struct {
 	Pings       uint64 // sent
 	Pongs       uint64 // received
 
+	// Of sessions; zero where no endpoint has them.
+	Sessions      int64  // connected
+	Subscriptions int64  // of all sessions
+	Publications  uint64 // that were published through this node
+	Recovered     uint64 // subscriptions that got all that they had missed
+	Unrecovered   uint64 // subscriptions that could not
+	Dropped       uint64 // publications that slow subscribers did not get, where their namespace says so
+
 	QueueBytes int64             // waiting for sockets that are full
 	Closes     map[string]uint64 // by cause
 	Refused    map[string]uint64 // by limit or status
@@ -88,6 +96,11 @@ func (g *Gateway) Stats() Stats {
 				s.Refused[refusalKind(k).String()] += n
 			}
 		}
+	}
+	if n := g.node; n != nil {
+		s.Sessions, s.Subscriptions = n.Sessions.Load(), n.Subs.Load()
+		s.Publications, s.Dropped = n.Published.Load(), n.Slow.Load()
+		s.Recovered, s.Unrecovered = n.Recovered.Load(), n.Lost.Load()
 	}
 	for k := range g.plain.refused {
 		if n := g.plain.refused[k].Load(); n > 0 {

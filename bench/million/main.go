@@ -3,7 +3,9 @@
 //
 //	go run ./bench/million -hold 10m
 //
-// Both ends run on this machine: the kernel keeps about 4.3 KB for each of two million sockets.
+// Both ends run on this machine: the kernel keeps about 4.3 KB for each of two million sockets. Each end has its own
+// half of the CPUs, as on two machines (-split=false shares them): else a server whose threads the clients keep from
+// running is measured, its collector's pauses above all.
 package main
 
 import (
@@ -36,6 +38,7 @@ type options struct {
 	hold           time.Duration
 	closing        time.Duration
 	bin, path, out string
+	split          bool
 	serve          []string // further flags of longwire serve
 }
 
@@ -46,6 +49,8 @@ type result struct {
 	Go        string  `json:"go"`
 	Commit    string  `json:"commit"`
 	Date      string  `json:"date"`
+	ServerOn  string  `json:"server_on_cpus"`
+	ClientsOn string  `json:"clients_on_cpus"`
 	Conns     int     `json:"conns"`
 	Path      string  `json:"path"`
 	HoldS     float64 `json:"hold_seconds"`
@@ -90,6 +95,7 @@ func main() {
 	flag.DurationVar(&o.closing, "closing", time.Minute, "over how long the clients close them")
 	flag.StringVar(&o.path, "path", "/ws", "endpoint")
 	flag.StringVar(&o.bin, "bin", "", "take the binary longwire from this directory instead of building it")
+	flag.BoolVar(&o.split, "split", true, "give server and clients a half of the CPUs each, with taskset")
 	flag.StringVar(&o.out, "out", "", "also write the JSON result to this file")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: million [flags] [-- flags of longwire serve]")
@@ -131,9 +137,19 @@ func run(ctx context.Context, o options) error {
 	r := result{Machine: "Linux " + strings.TrimSpace(readFile("/proc/sys/kernel/osrelease")), CPUs: runtime.NumCPU(), Go: runtime.Version(),
 		Commit: commit(), Date: time.Now().UTC().Format("2006-01-02"), Conns: o.conns, Path: o.path, HoldS: o.hold.Seconds()}
 
+	r.ServerOn, r.ClientsOn = "all", "all"
+	var prefix []string
+	if o.split {
+		server, clients, err := split(ctx)
+		if err != nil {
+			return fmt.Errorf("give server and clients CPUs of their own: %w (-split=false does without)", err)
+		}
+		r.ServerOn, r.ClientsOn = server, clients
+		prefix = []string{"taskset", "-c", server}
+	}
 	startCtx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	argv := append([]string{filepath.Join(bin, "longwire"), "serve", "--addr", "127.0.0.1:0",
-		"--max-conns", fmt.Sprint(o.conns + o.conns/100 + 1000), "--drain", "0s"}, o.serve...)
+	argv := append(prefix, append([]string{filepath.Join(bin, "longwire"), "serve", "--addr", "127.0.0.1:0",
+		"--max-conns", fmt.Sprint(o.conns + o.conns/100 + 1000), "--drain", "0s"}, o.serve...)...)
 	t, err := target.Start(startCtx, "longwire", o.path, argv...)
 	cancel()
 	if err != nil {
@@ -284,6 +300,21 @@ holding:
 		return os.WriteFile(o.out, b, 0o644)
 	}
 	return nil
+}
+
+// split moves this process to the second half of the CPUs, and tells which those are and which are left for the server.
+func split(ctx context.Context) (server, clients string, err error) {
+	n := runtime.NumCPU()
+	if n < 2 {
+		return "", "", fmt.Errorf("there is only %d", n)
+	}
+	set := func(from, to int) string { return fmt.Sprintf("%d-%d", from, to-1) }
+	server, clients = set(0, n/2), set(n/2, n)
+	if out, err := exec.CommandContext(ctx, "taskset", "-a", "-p", "-c", clients, fmt.Sprint(os.Getpid())).CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("taskset: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	runtime.GOMAXPROCS(n - n/2)
+	return server, clients, nil
 }
 
 // fleetShare is what the fleet's own state costs in the client process for a conn, in bytes.

@@ -90,6 +90,8 @@ func New(stats func() longwire.Stats, b Build) prometheus.Collector {
 	gauge("longwire_partials", "Connections that hold an incomplete request or message.", func(s *longwire.Stats) float64 { return float64(s.Partials) })
 	gauge("longwire_http_conns", "Plain HTTP connections.", func(s *longwire.Stats) float64 { return float64(s.HTTP) })
 	gauge("longwire_queue_bytes", "Bytes that wait for sockets that are full.", func(s *longwire.Stats) float64 { return float64(s.QueueBytes) })
+	gauge("longwire_sessions", "Sessions that are connected.", func(s *longwire.Stats) float64 { return float64(s.Sessions) })
+	gauge("longwire_subscriptions", "Subscriptions of all sessions.", func(s *longwire.Stats) float64 { return float64(s.Subscriptions) })
 	gauge("longwire_loops", "Loops that run.", func(s *longwire.Stats) float64 { return float64(s.Loops) })
 	gauge("longwire_draining", "1 while the gateway drains, else 0.", func(s *longwire.Stats) float64 {
 		if s.Draining {
@@ -105,6 +107,10 @@ func New(stats func() longwire.Stats, b Build) prometheus.Collector {
 	counter("longwire_shed_total", "Times that accepting paused because the kernel had no descriptor or no memory.", func(s *longwire.Stats) float64 { return float64(s.Shed) })
 	counter("longwire_pings_total", "Pings sent by the heartbeat.", func(s *longwire.Stats) float64 { return float64(s.Pings) })
 	counter("longwire_pongs_total", "Pongs received.", func(s *longwire.Stats) float64 { return float64(s.Pongs) })
+	counter("longwire_publications_total", "Publications that came in through this node.", func(s *longwire.Stats) float64 { return float64(s.Publications) })
+	counter("longwire_recovered_total", "Subscriptions that got all that they had missed.", func(s *longwire.Stats) float64 { return float64(s.Recovered) })
+	counter("longwire_unrecovered_total", "Subscriptions that had missed more than is kept.", func(s *longwire.Stats) float64 { return float64(s.Unrecovered) })
+	counter("longwire_dropped_total", "Publications that slow subscribers did not get, as their namespace says.", func(s *longwire.Stats) float64 { return float64(s.Dropped) })
 	counter("longwire_reads_total", "Read system calls that brought bytes.", func(s *longwire.Stats) float64 { return float64(s.Reads) })
 	counter("longwire_writes_total", "Write system calls.", func(s *longwire.Stats) float64 { return float64(s.Writes) })
 	counter("longwire_loop_busy_seconds_total", "Time that loops worked, all together.", func(s *longwire.Stats) float64 { return s.Busy.Seconds() })

@@ -1,0 +1,114 @@
+package longwire
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/longwire/longwire/ws"
+)
+
+// TestVanishedPeer has a client's address vanish, in a network namespace of its own, while a message to it is not
+// acknowledged: no FIN, no reset, no ICMP. The kernel ends the connection after UserTimeout, long before the heartbeat.
+func TestVanishedPeer(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("making a network namespace needs root")
+	}
+	ns := fmt.Sprintf("longwire-test-%d", os.Getpid())
+	ip := func(args ...string) error {
+		out, err := exec.Command("ip", args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("ip %v: %w: %s", args, err, out)
+		}
+		return nil
+	}
+	if err := ip("netns", "add", ns); err != nil {
+		t.Skipf("no network namespaces here: %v", err)
+	}
+	t.Cleanup(func() { _ = ip("netns", "del", ns) })
+	near, far := fmt.Sprintf("lw%da", os.Getpid()%100000), fmt.Sprintf("lw%db", os.Getpid()%100000)
+	for _, args := range [][]string{
+		{"link", "add", near, "type", "veth", "peer", "name", far, "netns", ns},
+		{"addr", "add", "198.18.77.1/24", "dev", near},
+		{"link", "set", near, "up"},
+		{"-n", ns, "addr", "add", "198.18.77.2/24", "dev", far},
+		{"-n", ns, "link", "set", far, "up"},
+	} {
+		if err := ip(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	r := recorder{closed: make(chan Cause, 1)}
+	g, err := New(Config{Addr: "198.18.77.1:0", MaxConns: 10, Loops: 1, UserTimeout: time.Second,
+		Endpoints: []Endpoint{r.watch(Endpoint{Path: "/ws", Heartbeat: Heartbeat{Ping: time.Hour, Timeout: 2 * time.Hour}})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.Close() })
+	c, err := dialIn(ns, g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1024)
+	if n, err := c.Read(b); err != nil || n < 12 || string(b[9:12]) != "101" {
+		t.Fatalf("the handshake got %q, %v", b[:n], err)
+	}
+	if err := ip("-n", ns, "addr", "del", "198.18.77.2/24", "dev", far); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.last().Send(ws.OpText, []byte("is anybody there?")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case cause := <-r.closed:
+		if cause.Kind != CauseKernelTimeout || cause.Detail != "ETIMEDOUT" {
+			t.Errorf("the cause is %v, want kernel_timeout: ETIMEDOUT", cause)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("a connection whose peer vanished lives on after 30 s")
+	}
+}
+
+// dialIn connects from a network namespace.
+func dialIn(ns, addr string) (net.Conn, error) {
+	type result struct {
+		c   net.Conn
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, its namespace with it
+		f, err := os.Open("/var/run/netns/" + ns)
+		if err != nil {
+			done <- result{nil, err}
+			return
+		}
+		err = errors.Join(unix.Setns(int(f.Fd()), unix.CLONE_NEWNET), f.Close())
+		if err != nil {
+			done <- result{nil, err}
+			return
+		}
+		c, err := net.Dial("tcp", addr)
+		done <- result{c, err}
+	}()
+	r := <-done
+	return r.c, r.err
+}
