@@ -26,14 +26,17 @@ type Hub struct {
 	limit  int
 	wake   func(loop int)
 	shards []*Shard // by loop; frozen
-	index  [64]indexPart
+	index  []index  // by loop / 64; frozen
 }
+
+// index tells which of 64 loops have a subscriber of a channel.
+type index [64]indexPart
 
 // indexPart is a part of the shared index. It is keyed by the hash of a channel's name: two channels with one hash only
 // cost a loop a look for nothing.
 type indexPart struct {
 	mu    sync.RWMutex
-	loops map[uint64]uint64 // guarded by mu: a bit for each loop, loop modulo 64
+	loops map[uint64]uint64 // guarded by mu: a bit for each loop
 }
 
 // New makes a hub.
@@ -45,8 +48,11 @@ func New(o Options) *Hub {
 	for i := range h.shards {
 		h.shards[i] = &Shard{hub: h, loop: i}
 	}
+	h.index = make([]index, (o.Loops+63)/64)
 	for i := range h.index {
-		h.index[i].loops = make(map[uint64]uint64)
+		for k := range h.index[i] {
+			h.index[i][k].loops = make(map[uint64]uint64)
+		}
 	}
 	return h
 }
@@ -56,38 +62,35 @@ func (h *Hub) Shard(loop int) *Shard { return h.shards[loop] }
 
 func (h *Hub) hash(channel []byte) uint64 { return maphash.Bytes(h.seed, channel) }
 
-func (h *Hub) part(hash uint64) *indexPart { return &h.index[hash>>58] }
+func (h *Hub) part(hash uint64, loop int) *indexPart { return &h.index[loop/64][hash>>58] }
 
 // interested calls f for the shards that may have a subscriber of channel.
 func (h *Hub) interested(channel string, f func(*Shard)) {
 	hash := maphash.String(h.seed, channel)
-	p := h.part(hash)
-	p.mu.RLock()
-	mask := p.loops[hash]
-	p.mu.RUnlock()
-	for ; mask != 0; mask &= mask - 1 {
-		for i := bits.TrailingZeros64(mask); i < len(h.shards); i += 64 {
-			f(h.shards[i])
+	for first := 0; first < len(h.shards); first += 64 {
+		p := h.part(hash, first)
+		p.mu.RLock()
+		mask := p.loops[hash]
+		p.mu.RUnlock()
+		for ; mask != 0; mask &= mask - 1 {
+			f(h.shards[first+bits.TrailingZeros64(mask)])
 		}
 	}
 }
 
 // announce notes that loop has a subscriber of the channel with that hash.
 func (h *Hub) announce(hash uint64, loop int) {
-	p := h.part(hash)
+	p := h.part(hash, loop)
 	p.mu.Lock()
 	p.loops[hash] |= 1 << (loop % 64)
 	p.mu.Unlock()
 }
 
-// withdraw notes that loop has none any more. Where more than 64 loops share bits, a bit stays.
+// withdraw notes that loop has none any more.
 func (h *Hub) withdraw(hash uint64, loop int) {
-	if len(h.shards) > 64 {
-		return
-	}
-	p := h.part(hash)
+	p := h.part(hash, loop)
 	p.mu.Lock()
-	if m := p.loops[hash] &^ (1 << loop); m != 0 {
+	if m := p.loops[hash] &^ (1 << (loop % 64)); m != 0 {
 		p.loops[hash] = m
 	} else {
 		delete(p.loops, hash)
