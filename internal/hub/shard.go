@@ -47,7 +47,7 @@ type Sub struct {
 	Offset  uint64   // of the last publication that it got, where it is positioned
 	Epoch   uint32   // EpochHash of the stream, where it is positioned
 	Slot    uint32   // the conn
-	Serial  uint32   // tells the users of one reference apart
+	Serial  uint32   // tells the users of one reference apart; 0: it has ended
 	Expires uint32   // Unix seconds; 0: never
 	Info    uint32   // the session's reference to its ChanInfo; 0: none
 	Sibling uint32   // the session's next subscription
@@ -200,7 +200,9 @@ func (s *Shard) Subscribe(slot uint32, name []byte, flags SubFlags) (sub uint32)
 	}
 	sub = s.subs.New()
 	sb := s.subs.At(sub)
-	s.serial++
+	if s.serial++; s.serial == 0 {
+		s.serial = 1
+	}
 	sb.Slot, sb.Flags, sb.channel, sb.Serial = slot, flags, c, s.serial
 	ch := s.channels.At(c)
 	if sb.next = ch.first; ch.first != 0 {
@@ -242,6 +244,7 @@ func (s *Shard) Unsubscribe(sub uint32) {
 			delete(s.bases, c)
 		}
 	}
+	*sb = Sub{} // who still has the reference sees that its serial is another
 	s.subs.Free(sub)
 	if ch.count--; ch.count > 0 {
 		return
