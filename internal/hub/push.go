@@ -82,9 +82,10 @@ func (p *Push) IsJSON() bool {
 }
 
 // setBase offers what deltas can build on; the first offer counts, since loops get the publications of a channel in
-// one order.
+// one order. What is not the publication right before p is no base: a positioned subscription that ignores a repeated
+// one would build on another.
 func (p *Push) setBase(base *engine.Publication) {
-	if base != nil && p.Publication.Delta {
+	if base != nil && p.Publication.Delta && (p.Publication.Offset == 0 || base.Offset+1 == p.Publication.Offset) {
 		p.base.CompareAndSwap(nil, base)
 	}
 }

@@ -101,19 +101,30 @@ func (s *Shard) enqueue(p *Push) {
 // Waiting is the bytes that wait for Drain. Any goroutine may call it.
 func (s *Shard) Waiting() int { return int(s.waiting.Load()) }
 
+// maxBatches bounds one Drain: who publishes faster than a loop delivers must not keep it from reading and from its timers.
+const maxBatches = 8
+
 // Drain hands what waits to deliver, push by push and for each push to every subscriber of its channel. deliver may
-// unsubscribe sub, but no other one. It may be called at any time on the loop's thread; within deliver it does nothing.
+// unsubscribe sub and those of other channels, but no other one of this channel. It may be called at any time on the
+// loop's thread; within deliver it does nothing. What waited when it was called is delivered when it returns; of what
+// came meanwhile the rest may be left for another wake-up.
 func (s *Shard) Drain(deliver func(sub uint32, p *Push)) {
 	if s.draining {
 		return
 	}
 	s.draining = true
-	for {
+	for batch := 0; ; batch++ {
 		s.mu.Lock()
 		queue := s.queue
 		if len(queue) == 0 {
 			s.waking = false
 			s.mu.Unlock()
+			break
+		}
+		if batch == maxBatches {
+			s.waking = true
+			s.mu.Unlock()
+			s.hub.wake(s.loop)
 			break
 		}
 		s.queue = s.spare[:0]
