@@ -74,6 +74,7 @@ const (
 	SubBased     // has got a publication that a delta can build on
 	SubBehind    // publications wait for it because its conn is slow
 	SubRefreshes // the server prolongs it by a hook
+	SubAsked     // that hook was asked and has not answered yet
 )
 
 // EpochHash is a short stand-in for an epoch.

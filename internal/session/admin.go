@@ -1,15 +1,25 @@
 package session
 
-import "time"
+import (
+	"time"
+
+	"github.com/longwire/longwire/engine"
+)
 
 // What an application asks of a gateway, in Go and through the HTTP API.
 
-// PublishOptions are of Publish and Broadcast.
+// PublishOptions are what publishing does beyond delivering. The zero value keeps what the namespace keeps.
 type PublishOptions struct {
 	Tags           map[string]string
 	SkipHistory    bool
 	IdempotencyKey string
 	Delta          bool // sent as a delta to those who asked for deltas
+}
+
+// PublishResult is what became of one publication of several.
+type PublishResult struct {
+	engine.Published
+	Err error // nil: it was published
 }
 
 // Target is whom a command is for: all sessions of User, narrowed to one session if Client is set. Anonymous sessions can

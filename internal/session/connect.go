@@ -179,6 +179,7 @@ func (t *Table) connected(k call, st *state, cr credentials, recover map[string]
 		st.flags |= flagRefresh
 	}
 	st.phase = phaseConnected
+	st.due = t.tick(t.n.o.Ping) // until the reply
 	t.n.Sessions.Add(1)
 	r := &centrifuge.ConnectResult{Client: t.id(k.i), Version: t.n.o.Version, Data: cr.data}
 	if st.expires != 0 && !cr.hook {
@@ -235,7 +236,8 @@ func (t *Table) replyConnect(k call, st *state, r *centrifuge.ConnectResult, mad
 	}
 	t.reply(k.i, centrifuge.AppendConnect(t.out, t.format(k.i), k.id, r))
 	// The first ping comes within the second half of the time, so that clients that came together are spread.
-	t.arm(k.i, st, t.n.o.Ping/2+rand.N(t.n.o.Ping/2+1))
+	st.due = t.tick(t.n.o.Ping/2 + rand.N(t.n.o.Ping/2+1))
+	t.arm(k.i, st)
 	for _, sub := range made {
 		t.settle(k.i, st, sub)
 	}
@@ -275,7 +277,7 @@ func (t *Table) refresh(k call, st *state, tok []byte) {
 			if st.expires != 0 {
 				ttl = st.expires - min(st.expires, t.now())
 			}
-			t.reply(k.i, centrifuge.AppendRefresh(t.out, t.format(k.i), k.id, "", t.n.o.Version, st.expires != 0, ttl))
+			t.reply(k.i, centrifuge.AppendRefresh(t.out, t.format(k.i), k.id, "", "", st.expires != 0, ttl))
 		}
 	})
 }
@@ -284,53 +286,54 @@ func (t *Table) refresh(k call, st *state, tok []byte) {
 func (t *Table) untilExpiry(st *state) time.Duration {
 	d := time.Duration(math.MaxInt64)
 	now := t.host.Now()
-	until := func(at uint32, grace time.Duration) {
-		if at != 0 {
-			d = min(d, time.Unix(int64(at), 0).Add(grace).Sub(now))
+	until := func(at uint32, hook, asked bool) {
+		if at == 0 || asked {
+			return // the hook's answer sets the timer
 		}
+		left := time.Unix(int64(at), 0).Sub(now)
+		if !hook || left <= 0 {
+			left += t.n.o.Grace // a hook that failed is asked again with the next ping, and then
+		}
+		d = min(d, left)
 	}
-	if st.flags&flagRefresh != 0 {
-		until(st.expires, 0)
-	} else {
-		until(st.expires, t.n.o.Grace)
-	}
+	until(st.expires, st.flags&flagRefresh != 0, st.flags&flagAsked != 0)
 	if st.flags&flagSubs != 0 {
 		for sub := st.subs; sub != 0; {
 			sb := t.shard.At(sub)
-			if sb.Flags&hub.SubRefreshes != 0 {
-				until(sb.Expires, 0)
-			} else {
-				until(sb.Expires, t.n.o.Grace)
-			}
+			until(sb.Expires, sb.Flags&hub.SubRefreshes != 0, sb.Flags&hub.SubAsked != 0)
 			sub = sb.Sibling
 		}
 	}
 	return d
 }
 
+// over reports whether the time at, in Unix seconds, and grace after it have passed.
+func (t *Table) over(at uint32, grace time.Duration) bool {
+	return at != 0 && !t.host.Now().Before(time.Unix(int64(at), 0).Add(grace))
+}
+
 // expire ends what has expired, and asks hooks where they prolong it. It reports false if the conn is over.
 func (t *Table) expire(i uint32, st *state) bool {
-	now := t.now()
-	grace := uint32(t.n.o.Grace / time.Second)
 	switch {
-	case st.expires == 0:
-	case st.flags&flagRefresh != 0 && now >= st.expires:
-		t.refreshByHook(i, st)
-	case st.flags&flagRefresh == 0 && now >= st.expires+grace:
+	case st.flags&flagRefresh != 0:
+		if st.flags&flagAsked == 0 && t.over(st.expires, 0) {
+			t.refreshByHook(i, st)
+		}
+	case t.over(st.expires, t.n.o.Grace):
 		t.close(i, centrifuge.DisconnectExpired)
-		return false
 	}
-	if st.flags&flagSubs == 0 {
-		return true
+	if st.phase == phaseOver || st.flags&flagSubs == 0 {
+		return st.phase != phaseOver
 	}
 	for sub := st.subs; sub != 0; {
 		sb := t.shard.At(sub)
 		next := sb.Sibling
 		switch {
-		case sb.Expires == 0:
-		case sb.Flags&hub.SubRefreshes != 0 && now >= sb.Expires:
-			t.subRefreshByHook(i, st, sub)
-		case sb.Flags&hub.SubRefreshes == 0 && now >= sb.Expires+grace:
+		case sb.Flags&hub.SubRefreshes != 0:
+			if sb.Flags&hub.SubAsked == 0 && t.over(sb.Expires, 0) {
+				t.subRefreshByHook(i, st, sub)
+			}
+		case t.over(sb.Expires, t.n.o.Grace):
 			t.end(i, st, sub, centrifuge.UnsubscribeExpired)
 		}
 		if st.phase == phaseOver {
@@ -347,20 +350,16 @@ func (t *Table) refreshByHook(i uint32, st *state) {
 		t.close(i, centrifuge.DisconnectExpired)
 		return
 	}
-	if st.flags&flagBusy != 0 {
-		return // asked again at the next tick
-	}
+	st.flags |= flagAsked
 	cl := t.client(i, st)
 	t.do(i, true, func(ctx context.Context) func() {
 		r, err := hook(ctx, cl)
 		return func() {
-			if st.phase != phaseConnected {
-				return
-			}
+			st.flags &^= flagAsked
 			switch d := (*Disconnect)(nil); {
 			case errors.As(err, &d):
 				t.close(i, d)
-			case err != nil && t.now() < st.expires+uint32(t.n.o.Grace/time.Second):
+			case err != nil && !t.over(st.expires, t.n.o.Grace):
 				// The application does not answer: there is the grace.
 			case err != nil || r.Expired || !r.ExpireAt.IsZero() && !r.ExpireAt.After(t.host.Now()):
 				t.close(i, centrifuge.DisconnectExpired)

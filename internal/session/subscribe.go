@@ -471,22 +471,21 @@ func (t *Table) subRefreshByHook(i uint32, st *state, sub uint32) {
 		t.end(i, st, sub, centrifuge.UnsubscribeExpired)
 		return
 	}
-	if st.flags&flagBusy != 0 {
-		return // asked again at the next tick
-	}
+	sb := t.shard.At(sub)
+	sb.Flags |= hub.SubAsked
+	serial := sb.Serial
 	cl, name := t.client(i, st), string(t.shard.Name(sub))
 	t.do(i, true, func(ctx context.Context) func() {
 		r, err := hook(ctx, cl, name)
 		return func() {
-			sub := t.find(i, []byte(name))
-			if sub == 0 {
-				return
+			if sb.Serial != serial {
+				return // ended meanwhile
 			}
-			sb := t.shard.At(sub)
+			sb.Flags &^= hub.SubAsked
 			switch d := (*Disconnect)(nil); {
 			case errors.As(err, &d):
 				t.close(i, d)
-			case err != nil && t.now() < sb.Expires+uint32(t.n.o.Grace/time.Second):
+			case err != nil && !t.over(sb.Expires, t.n.o.Grace):
 				// The application does not answer: there is the grace.
 			case err != nil || r.Expired || !r.ExpireAt.IsZero() && !r.ExpireAt.After(t.host.Now()):
 				t.end(i, st, sub, centrifuge.UnsubscribeExpired)

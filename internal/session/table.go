@@ -67,6 +67,7 @@ type Table struct {
 	bytes arena.Arena
 	users arena.Table // of connected sessions with a user, by slot + 1
 	seed  maphash.Seed
+	start time.Time
 
 	reader  centrifuge.Reader
 	out     []byte                       // what is being written
@@ -88,11 +89,13 @@ type state struct {
 	hash    uint32 // of the user
 	chain   uint32 // next in users
 	expires uint32 // Unix seconds; 0: never
-	opened  uint32 // Unix seconds
+	due     uint32 // when its next ping is due, or the pong to the last one: Table.tick
 	count   uint16 // subscriptions
+	busy    uint16 // works under way; later commands wait for them
 	codec   Protocol
 	phase   phase
 	flags   flags
+	pings   uint8 // that a pong is awaited for
 }
 
 type phase uint8
@@ -104,20 +107,18 @@ const (
 	phaseOver // its close frame is sent
 )
 
-type flags uint16
+type flags uint8
 
 const (
-	flagPinged  flags = 1 << iota // and its pong is awaited
-	flagBusy                      // a command waits for something, later ones wait for it
-	flagFrames                    // pings are the WebSocket's own, and the loop's affair
+	flagFrames  flags = 1 << iota // pings are the WebSocket's own, and the loop's affair
 	flagRefresh                   // a hook prolongs it
+	flagAsked                     // that hook was asked and has not answered yet
 	flagSubs                      // a subscription of it expires
-	flagSilent                    // a ping was sent, no pong is asked for
 )
 
 // NewTable makes the table of one loop. mem has StateSize bytes for each slot, zeroed.
 func NewTable(n *Node, h Host, s *hub.Shard, mem []byte) *Table {
-	t := &Table{n: n, host: h, shard: s, seed: maphash.MakeSeed(),
+	t := &Table{n: n, host: h, shard: s, seed: maphash.MakeSeed(), start: h.Now(),
 		rest: make(map[uint32][]byte), held: make(map[uint32]*held), behind: make(map[uint32]*backlog),
 		rates: make(map[uint32]map[uint64]rate), headers: make(map[uint32]map[string]string)}
 	t.conn = unsafe.Slice((*state)(unsafe.Pointer(unsafe.SliceData(mem))), len(mem)/StateSize)
@@ -137,7 +138,7 @@ type Opening struct {
 // Open makes a session of conn i.
 func (t *Table) Open(i uint32, o Opening) {
 	st := &t.conn[i]
-	*st = state{codec: o.Protocol, phase: phaseOpened, opened: t.now()}
+	*st = state{codec: o.Protocol, phase: phaseOpened}
 	if o.Frames {
 		st.flags |= flagFrames
 	}
@@ -181,10 +182,10 @@ func (t *Table) commands(i uint32, b []byte) (n int) {
 			return n
 		}
 		t.command(i, st, c)
-		if st.phase != phaseOpened && st.phase != phaseConnected {
+		if !st.open() {
 			return n
 		}
-		if st.flags&flagBusy != 0 {
+		if st.busy > 0 {
 			if rest := r.Rest(); len(rest) > 0 {
 				t.rest[i] = append([]byte(nil), rest...)
 			}
@@ -256,25 +257,30 @@ func (t *Table) do(i uint32, waits bool, work func(ctx context.Context) (then fu
 		return
 	}
 	st := &t.conn[i]
-	if st.flags&flagBusy == 0 {
-		st.flags |= flagBusy
+	// More than one may be under way: the application's wishes do not wait for the client's commands.
+	if st.busy++; st.busy == 1 {
 		t.host.Pause(i)
 	}
 	t.host.Go(i, func(ctx context.Context) func() {
 		then := work(ctx)
 		return func() {
 			st := &t.conn[i]
-			st.flags &^= flagBusy
-			if then(); st.phase == phaseNone || st.phase == phaseOver || st.flags&flagBusy != 0 {
+			if !st.open() {
+				return
+			}
+			st.busy--
+			if then(); !st.open() || st.busy > 0 {
 				return
 			}
 			if b, ok := t.rest[i]; ok {
 				delete(t.rest, i)
 				t.commands(i, b)
 			}
-			if st.phase != phaseOver && st.flags&flagBusy == 0 {
-				t.host.Resume(i)
+			if !st.open() || st.busy > 0 {
+				return
 			}
+			t.host.Resume(i)
+			t.wait(i, st)
 		}
 	})
 }
@@ -376,55 +382,95 @@ func (t *Table) Emptied() {
 	clear(t.headers)
 }
 
+// open reports whether the session goes on.
+func (st *state) open() bool { return st.phase == phaseOpened || st.phase == phaseConnected }
+
 // Timer is conn i's timer. It reports false if the conn's pings are the loop's affair.
 func (t *Table) Timer(i uint32) bool {
 	st := &t.conn[i]
 	switch {
-	case st.phase == phaseOver || st.phase == phaseNone:
+	case st.phase == phaseNone: // a plain conn that has asked for nothing yet
+		return false
+	case st.phase == phaseOver:
 		return true
-	case st.phase == phaseOpened && st.codec != Plain && st.flags&flagBusy == 0:
+	case st.phase == phaseOpened && st.busy == 0:
 		t.close(i, centrifuge.DisconnectStale)
 		return true
 	case st.phase == phaseOpened:
 		t.host.SetTimer(i, t.n.o.Stale)
-		return st.codec != Plain
-	case st.flags&flagPinged != 0 && st.flags&flagBusy == 0:
-		t.close(i, centrifuge.DisconnectNoPong)
 		return true
 	}
 	if !t.expire(i, st) {
 		return true
 	}
-	t.renew(i, st)
 	if st.flags&flagFrames != 0 {
+		t.renew(i, st)
 		return false
 	}
-	t.reply(i, centrifuge.AppendPing(t.out, t.format(i)))
-	if t.n.o.Pong > 0 && st.flags&flagBusy == 0 {
-		st.flags |= flagPinged
-		t.host.SetTimer(i, t.n.o.Pong)
+	late := -t.until(st.due)
+	switch {
+	case late < 0: // it was for an expiry
+	case st.pings > 0 && st.busy == 0:
+		t.close(i, centrifuge.DisconnectNoPong)
 		return true
+	default:
+		// While it is busy nobody reads its pongs. It gets its pings all the same: they tell it that we are there.
+		t.renew(i, st)
+		t.reply(i, centrifuge.AppendPing(t.out, t.format(i)))
+		next := t.n.o.Ping
+		if t.n.o.Pong > 0 {
+			if st.pings++; st.pings == 0 {
+				st.pings-- // that many pings in one wait: it will be closed for its pongs, which is time
+			}
+			if st.busy == 0 {
+				next = t.n.o.Pong
+			}
+		}
+		st.due = t.tick(next)
 	}
-	t.arm(i, st, t.n.o.Ping)
+	t.arm(i, st)
 	return true
 }
 
 // pong takes the answer to a ping.
 func (t *Table) pong(i uint32, st *state) {
-	if st.flags&flagPinged == 0 {
+	if st.pings == 0 {
 		t.close(i, centrifuge.DisconnectBadRequest)
 		return
 	}
-	st.flags &^= flagPinged
-	t.arm(i, st, t.n.o.Ping)
+	if st.pings--; st.pings == 0 {
+		st.due = t.tick(t.n.o.Ping)
+		t.arm(i, st)
+	}
 }
 
-// arm sets the timer to the next ping, or to what expires before it.
-func (t *Table) arm(i uint32, st *state, d time.Duration) {
+// wait sets the timer of a conn that was busy: its pongs have their time from now on.
+func (t *Table) wait(i uint32, st *state) {
+	if st.phase != phaseConnected {
+		return // the timer is for the connect command
+	}
+	if st.pings > 0 {
+		st.due = t.tick(t.n.o.Pong)
+	}
+	t.arm(i, st)
+}
+
+// arm sets the timer to when the session is due, or to what expires before that.
+func (t *Table) arm(i uint32, st *state) {
 	if st.flags&flagFrames != 0 {
 		return
 	}
-	t.host.SetTimer(i, max(100*time.Millisecond, min(d, t.untilExpiry(st))))
+	t.host.SetTimer(i, max(100*time.Millisecond, min(t.until(st.due), t.untilExpiry(st))))
+}
+
+// tick is the time in d, in milliseconds since the table was made; it wraps after 49 days.
+func (t *Table) tick(d time.Duration) uint32 {
+	return uint32((t.host.Now().Sub(t.start) + d) / time.Millisecond)
+}
+
+// until is the time until a tick, negative if it is over.
+func (t *Table) until(tick uint32) time.Duration {
+	return time.Duration(int32(tick-t.tick(0))) * time.Millisecond
 }
 
 // who is the user and info of conn i, valid until they change.
