@@ -28,6 +28,9 @@ type credentials struct {
 	subs    []serverSub
 }
 
+// subscription tells one from another that has its reference later.
+type subscription struct{ sub, serial uint32 }
+
 // serverSub is a subscription that the server makes.
 type serverSub struct {
 	channel string
@@ -193,7 +196,7 @@ func (t *Table) connected(k call, st *state, cr credentials, recover map[string]
 }
 
 // serverSubs makes one of the subscriptions after the other, then replies to connect.
-func (t *Table) serverSubs(k call, st *state, subs []serverSub, recover map[string]centrifuge.SubscribeOptions, r *centrifuge.ConnectResult, made []uint32) {
+func (t *Table) serverSubs(k call, st *state, subs []serverSub, recover map[string]centrifuge.SubscribeOptions, r *centrifuge.ConnectResult, made []subscription) {
 	if len(subs) == 0 {
 		t.replyConnect(k, st, r, made)
 		return
@@ -209,7 +212,7 @@ func (t *Table) serverSubs(k call, st *state, subs []serverSub, recover map[stri
 		t.close(k.i, centrifuge.DisconnectBadRequest)
 		return
 	case !ok:
-		t.fail(k, nil, centrifuge.ErrUnknownChannel)
+		t.refuse(k, st, centrifuge.ErrUnknownChannel)
 		return
 	case t.find(k.i, []byte(s.channel)) != 0:
 		t.serverSubs(k, st, subs[1:], recover, r, made)
@@ -221,25 +224,44 @@ func (t *Table) serverSubs(k call, st *state, subs []serverSub, recover map[stri
 	p := t.plan(st, o, index, &ask, s.options, s.expires)
 	p.server = true
 	t.begin(k, st, []byte(s.channel), p, func(sub uint32, res *centrifuge.SubscribeResult, err error) {
-		if err != nil {
-			t.fail(k, nil, err)
+		switch {
+		case err == error(errGone):
+		case err != nil:
+			t.refuse(k, st, err)
 			return
+		default:
+			made = append(made, subscription{sub, t.shard.At(sub).Serial})
+			r.Subs = append(r.Subs, centrifuge.ChannelResult{Channel: s.channel, SubscribeResult: *res})
 		}
-		r.Subs = append(r.Subs, centrifuge.ChannelResult{Channel: s.channel, SubscribeResult: *res})
-		t.serverSubs(k, st, subs[1:], recover, r, append(made, sub))
+		t.serverSubs(k, st, subs[1:], recover, r, made)
 	})
 }
 
-func (t *Table) replyConnect(k call, st *state, r *centrifuge.ConnectResult, made []uint32) {
-	if st.codec == Plain {
-		return // nobody asked
+// refuse takes back what connected did, and answers connect with err.
+func (t *Table) refuse(k call, st *state, err error) {
+	t.retire(k.i, st)
+	st.phase, st.expires, st.flags = phaseOpened, 0, st.flags&flagFrames
+	t.host.SetTimer(k.i, t.n.o.Stale)
+	t.fail(k, nil, err)
+}
+
+// replyConnect replies with the subscriptions that are still there, and lets their publications go.
+func (t *Table) replyConnect(k call, st *state, r *centrifuge.ConnectResult, made []subscription) {
+	subs := r.Subs
+	r.Subs = r.Subs[:0]
+	for n, m := range made {
+		if t.shard.At(m.sub).Serial == m.serial {
+			r.Subs = append(r.Subs, subs[n])
+		}
 	}
 	t.reply(k.i, centrifuge.AppendConnect(t.out, t.format(k.i), k.id, r))
 	// The first ping comes within the second half of the time, so that clients that came together are spread.
 	st.due = t.tick(t.n.o.Ping/2 + rand.N(t.n.o.Ping/2+1))
 	t.arm(k.i, st)
-	for _, sub := range made {
-		t.settle(k.i, st, sub)
+	for _, m := range made {
+		if t.shard.At(m.sub).Serial == m.serial { // the one before may have ended the session
+			t.settle(k.i, st, m.sub)
+		}
 	}
 }
 

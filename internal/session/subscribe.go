@@ -162,6 +162,15 @@ func (t *Table) subscribed(k call, st *state, name string, p plan) {
 		t.fail(k, []byte(name), centrifuge.ErrExpired)
 		return
 	}
+	// The application may have subscribed it while a hook or a key set was asked.
+	switch {
+	case t.find(k.i, []byte(name)) != 0:
+		t.fail(k, []byte(name), centrifuge.ErrAlreadySubscribed)
+		return
+	case int(st.count) >= t.n.o.ChannelLimit:
+		t.fail(k, []byte(name), centrifuge.ErrLimitExceeded)
+		return
+	}
 	t.begin(k, st, []byte(name), p, func(sub uint32, r *centrifuge.SubscribeResult, err error) {
 		if err != nil {
 			t.fail(k, []byte(name), err)
@@ -184,6 +193,7 @@ var errGone = &Error{Code: centrifuge.ErrInternal.Code, Message: "unsubscribed m
 func (t *Table) begin(k call, st *state, name []byte, p plan, done func(sub uint32, r *centrifuge.SubscribeResult, err error)) {
 	sub := t.shard.Subscribe(k.i, name, p.flags|hub.SubHeld)
 	sb := t.shard.At(sub)
+	serial := sb.Serial
 	sb.Options, sb.Expires = p.options, p.expires
 	sb.Sibling, st.subs = st.subs, sub
 	st.count++
@@ -218,7 +228,7 @@ func (t *Table) begin(k call, st *state, name []byte, p plan, done func(sub uint
 		}
 		pubs, top, err := t.n.o.Engine.History(ctx, channel, f, o.HistoryMetaTTL)
 		return func() {
-			if t.find(k.i, []byte(channel)) != sub {
+			if sb.Serial != serial {
 				done(0, nil, errGone)
 				return
 			}
@@ -284,24 +294,24 @@ const (
 // settle lets a subscription whose reply is written have what came meanwhile, and makes it known.
 func (t *Table) settle(i uint32, st *state, sub uint32) {
 	sb := t.shard.At(sub)
-	if sb.Slot != i || sb.Flags&hub.SubHeld == 0 {
-		return // ended
-	}
-	sb.Flags &^= hub.SubHeld
+	serial := sb.Serial
+	const known = hub.SubPresence | hub.SubEmits
+	seen := sb.Flags & known
+	// Nobody knows of it yet: if it ends in here there is no leave.
+	sb.Flags &^= hub.SubHeld | known
 	if h := t.held[sub]; h != nil {
 		delete(t.held, sub)
 		if h.lost {
 			t.insufficient(i, st, sub)
 			return
 		}
-		serial := sb.Serial
 		for _, p := range h.pushes {
-			if t.push(sub, p); sb.Serial != serial || sb.Slot != i {
-				return // one of them ended it
+			if t.push(sub, p); sb.Serial != serial {
+				return // it ended the subscription
 			}
 		}
 	}
-	if sb.Flags&(hub.SubPresence|hub.SubEmits) == 0 {
+	if sb.Flags |= seen; seen == 0 {
 		return
 	}
 	name, flags, info := string(t.shard.Name(sub)), sb.Flags, t.info(i, st, sub)

@@ -334,9 +334,15 @@ func (t *Table) close(i uint32, d *Disconnect) {
 	t.host.Close(i, d)
 }
 
-// leave ends all subscriptions of conn i and forgets its user.
+// leave ends all subscriptions of conn i and forgets its user, and whatever waits.
 func (t *Table) leave(i uint32) {
-	st := &t.conn[i]
+	t.retire(i, &t.conn[i])
+	delete(t.rest, i)
+	delete(t.headers, i)
+}
+
+// retire makes a session one that has not connected.
+func (t *Table) retire(i uint32, st *state) {
 	if st.phase == phaseConnected {
 		t.n.Sessions.Add(-1)
 	}
@@ -349,9 +355,7 @@ func (t *Table) leave(i uint32) {
 	}
 	t.bytes.Free(st.who)
 	st.who = 0
-	delete(t.rest, i)
 	delete(t.rates, i)
-	delete(t.headers, i)
 }
 
 // Closed forgets conn i, which is over.
@@ -541,7 +545,7 @@ func (t *Table) link(ref uint32) *uint32  { return &t.conn[ref-1].chain }
 func (t *Table) hashOf(ref uint32) uint32 { return t.conn[ref-1].hash }
 
 // userHash is never 0.
-func (t *Table) userHash(user string) uint32 { return uint32(maphash.String(t.seed, user)) | 1 }
+func (t *Table) userHash(user string) uint32 { return uint32(maphash.String(t.seed, user)) | 1<<31 }
 
 // Each calls f for every connected session that target names. f may end it.
 func (t *Table) Each(target Target, f func(i uint32)) {
@@ -560,13 +564,17 @@ func (t *Table) Each(target Target, f func(i uint32)) {
 		return
 	}
 	h := t.userHash(target.User)
-	for ref := t.users.First(h); ref != 0; {
-		st := &t.conn[ref-1]
-		next := st.chain
-		if st.hash == h && t.user(st) == target.User {
-			f(ref - 1)
+	is := func(i uint32) bool { return t.conn[i].hash == h && t.user(&t.conn[i]) == target.User }
+	var found []uint32
+	for ref := t.users.First(h); ref != 0; ref = t.conn[ref-1].chain {
+		if is(ref - 1) {
+			found = append(found, ref-1)
 		}
-		ref = next
+	}
+	for _, i := range found {
+		if is(i) { // what f did to one may have ended another
+			f(i)
+		}
 	}
 }
 
