@@ -287,14 +287,21 @@ func (t *Table) refresh(k call, st *state, tok []byte) {
 				t.close(k.i, centrifuge.DisconnectInvalidToken)
 				return
 			}
-			st.expires = unix32(cl.ExpireAt)
+			expires := unix32(cl.ExpireAt)
 			if t.n.o.Insecure {
-				st.expires = 0
+				expires = 0
 			}
-			if err := t.setWho(st, cl.User, cl.Info); err != nil {
-				t.fail(k, nil, &Error{Code: centrifuge.ErrLimitExceeded.Code, Message: err.Error()})
+			if t.over(expires, 0) {
+				t.fail(k, nil, centrifuge.ErrExpired)
 				return
 			}
+			if cl.Info != nil {
+				if err := t.setWho(st, cl.User, cl.Info); err != nil {
+					t.fail(k, nil, &Error{Code: centrifuge.ErrLimitExceeded.Code, Message: err.Error()})
+					return
+				}
+			}
+			st.expires = expires
 			ttl := uint32(0)
 			if st.expires != 0 {
 				ttl = st.expires - min(st.expires, t.now())

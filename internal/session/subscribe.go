@@ -448,16 +448,21 @@ func (t *Table) subRefresh(k call, st *state, name, tok []byte) {
 			case err != nil:
 				t.fail(k, []byte(channel), tokenError(err, centrifuge.ErrPermissionDenied))
 				return
-			case cl.Channel != channel, cl.User != t.user(st):
+			case cl.Channel != channel, cl.User != t.user(st), cl.Client != "" && cl.Client != t.id(k.i):
 				t.close(k.i, centrifuge.DisconnectInvalidToken)
 				return
 			case sub == 0:
 				t.fail(k, []byte(channel), centrifuge.ErrPermissionDenied)
 				return
+			case t.over(unix32(cl.ExpireAt), 0):
+				t.fail(k, []byte(channel), centrifuge.ErrExpired)
+				return
 			}
 			sb := t.shard.At(sub)
 			sb.Expires = unix32(cl.ExpireAt)
-			t.setSubInfo(sb, cl.Info)
+			if cl.Info != nil {
+				t.setSubInfo(sb, cl.Info)
+			}
 			ttl := uint32(0)
 			if sb.Expires != 0 {
 				st.flags |= flagSubs
