@@ -165,16 +165,22 @@ func (n *Node) replyError(err error) (*Error, *Disconnect) {
 	return centrifuge.ErrInternal, nil
 }
 
-// bucket lets a number of things a second through, in bursts of as many as one second gives. Any goroutine may use it.
+// bucket lets a number of things a second through, in bursts of as many as one second gives, and at least one. Any goroutine may use it.
 type bucket struct {
-	rate  float64
-	start time.Time
-	used  atomic.Int64 // nanoseconds since start up to which what was let through is paid for
+	rate        float64
+	cost, burst int64 // nanoseconds
+	start       time.Time
+	used        atomic.Int64 // nanoseconds since start up to which what was let through is paid for
 }
 
 // newBucket is a full bucket.
 func newBucket(rate float64, now time.Time) bucket {
-	return bucket{rate: rate, start: now.Add(-time.Second)}
+	if rate <= 0 {
+		return bucket{}
+	}
+	cost := int64(min(float64(time.Second)/rate, float64(365*24*time.Hour)))
+	burst := max(int64(time.Second), cost)
+	return bucket{rate: rate, cost: cost, burst: burst, start: now.Add(-time.Duration(burst))}
 }
 
 // take reports whether one more may pass. A bucket without a rate lets all pass.
@@ -182,11 +188,10 @@ func (b *bucket) take(now time.Time) bool {
 	if b.rate <= 0 {
 		return true
 	}
-	cost, t := int64(float64(time.Second)/b.rate), int64(now.Sub(b.start))
-	burst := max(int64(time.Second), cost)
+	t := int64(now.Sub(b.start))
 	for {
 		used := b.used.Load()
-		next := max(used, t-burst) + cost
+		next := max(used, t-b.burst) + b.cost
 		if next > t {
 			return false
 		}

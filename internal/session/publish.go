@@ -3,8 +3,8 @@ package session
 import (
 	"context"
 	"hash/maphash"
+	"maps"
 	"slices"
-	"time"
 
 	"github.com/longwire/longwire/engine"
 	"github.com/longwire/longwire/internal/channel"
@@ -87,36 +87,28 @@ func (n *Node) Publish(ctx context.Context, channel string, p *engine.Publicatio
 	return n.o.Engine.Publish(ctx, channel, p, e)
 }
 
-// rate is the publications that one client may still make in one channel.
-type rate struct {
-	tokens float64
-	at     time.Time
-}
-
+// mayPublish takes one from what conn i may still publish in a channel.
 func (t *Table) mayPublish(i uint32, o *channel.Options, name []byte) bool {
-	now := t.host.Now()
+	now := t.host.Now().Sub(t.start).Seconds()
 	m := t.rates[i]
 	if m == nil {
-		m = make(map[uint64]rate)
+		m = make(map[uint64]float64)
 		t.rates[i] = m
 	}
 	key := maphash.Bytes(t.seed, name)
-	r, ok := m[key]
-	switch {
-	case ok:
-		r.tokens = min(float64(o.PublishBurst), r.tokens+o.PublishRate*now.Sub(r.at).Seconds())
-	case len(m) >= t.n.o.ChannelLimit:
-		return false // a client that goes through channel after channel
-	default:
-		r.tokens = float64(o.PublishBurst)
+	if _, ok := m[key]; !ok && len(m) >= t.n.o.ChannelLimit {
+		maps.DeleteFunc(m, func(_ uint64, paid float64) bool { return paid <= now })
+		if len(m) >= t.n.o.ChannelLimit {
+			return false // a client that goes through channel after channel
+		}
 	}
-	r.at = now
-	passes := r.tokens >= 1
-	if passes {
-		r.tokens--
+	paid := max(m[key], now) + 1/o.PublishRate
+	// The hair is for what adding fractions up loses.
+	if paid-now > float64(o.PublishBurst)/o.PublishRate+1e-6 {
+		return false
 	}
-	m[key] = r
-	return passes
+	m[key] = paid
+	return true
 }
 
 func (t *Table) rpc(k call, st *state, method string, data []byte) {

@@ -460,9 +460,7 @@ func (t *Table) subRefresh(k call, st *state, name, tok []byte) {
 			}
 			sb := t.shard.At(sub)
 			sb.Expires = unix32(cl.ExpireAt)
-			if cl.Info != nil {
-				t.setSubInfo(sb, cl.Info)
-			}
+			t.setSubInfo(sb, cl.Info)
 			ttl := uint32(0)
 			if sb.Expires != 0 {
 				st.flags |= flagSubs

@@ -70,12 +70,12 @@ type Table struct {
 	start time.Time
 
 	reader  centrifuge.Reader
-	out     []byte                       // what is being written
-	rest    map[uint32][]byte            // by slot: commands that came behind one that waits
-	held    map[uint32]*held             // by subscription: what came while its history is read
-	behind  map[uint32]*backlog          // by subscription: what waits because its conn is slow
-	rates   map[uint32]map[uint64]rate   // by slot and hash of the channel: publish rates
-	headers map[uint32]map[string]string // by slot: what hooks want to know of the handshake
+	out     []byte                        // what is being written
+	rest    map[uint32][]byte             // by slot: commands that came behind one that waits
+	held    map[uint32]*held              // by subscription: what came while its history is read
+	behind  map[uint32]*backlog           // by subscription: what waits because its conn is slow
+	rates   map[uint32]map[uint64]float64 // by slot and hash of the channel: up to when publications are paid for, in seconds since start
+	headers map[uint32]map[string]string  // by slot: what hooks want to know of the handshake
 	deliver func(sub uint32, p *hub.Push)
 }
 
@@ -120,7 +120,7 @@ const (
 func NewTable(n *Node, h Host, s *hub.Shard, mem []byte) *Table {
 	t := &Table{n: n, host: h, shard: s, seed: maphash.MakeSeed(), start: h.Now(),
 		rest: make(map[uint32][]byte), held: make(map[uint32]*held), behind: make(map[uint32]*backlog),
-		rates: make(map[uint32]map[uint64]rate), headers: make(map[uint32]map[string]string)}
+		rates: make(map[uint32]map[uint64]float64), headers: make(map[uint32]map[string]string)}
 	t.conn = unsafe.Slice((*state)(unsafe.Pointer(unsafe.SliceData(mem))), len(mem)/StateSize)
 	t.deliver = t.push
 	return t
