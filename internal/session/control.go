@@ -65,6 +65,10 @@ func (t *Table) subscribeAs(i uint32, st *state, name string, as *SubscribeAs) {
 			t.replySubscribed(call{i: i}, name, r)
 		} else {
 			t.reply(i, centrifuge.AppendSubscribePush(t.out, t.format(i), name, r))
+			// The push has no room for what was recovered.
+			for k := range r.Publications {
+				t.reply(i, centrifuge.AppendPublication(t.out, t.format(i), name, &r.Publications[k]))
+			}
 		}
 		t.settle(i, st, sub)
 	})
@@ -97,7 +101,11 @@ func (t *Table) refreshAs(i uint32, st *state, as *RefreshAs) {
 			t.n.told(err)
 		}
 	}
-	if st.expires = unixOf(as.ExpireAt); st.codec == Plain {
+	st.expires = unixOf(as.ExpireAt)
+	if st.busy == 0 {
+		t.arm(i, st)
+	}
+	if st.codec == Plain {
 		return
 	}
 	ttl := uint32(0)

@@ -79,6 +79,9 @@ func (t *Table) hold(sub uint32, p *hub.Push) {
 		h = new(held)
 		t.held[sub] = h
 	}
+	if h.lost {
+		return
+	}
 	if p.Publication != nil {
 		h.bytes += len(p.Publication.Data)
 	}
