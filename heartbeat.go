@@ -59,7 +59,7 @@ func (f *front) Timer(i uint32) {
 		f.closeWith(i, st, Cause{Kind: CauseDrain, Code: ws.StatusGoingAway}, "the server is going away")
 		return
 	}
-	if f.g.endpoints[st.endpoint].protocol == protocolCentrifuge {
+	if f.g.endpoints[st.endpoint].protocol != protocolNone {
 		handled := f.sessions.Timer(i)
 		f.publish()
 		if handled || st.phase != phaseOpen {
