@@ -15,7 +15,7 @@ MODULES := $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -p
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 .PHONY: build
 build: ## build bin/longwire
@@ -95,6 +95,14 @@ bench: ## measure beside the floor and the Go peers into bench/RESULTS.md; BENCH
 .PHONY: million
 million: ## hold CONNS (1000000) connections for HOLD (10m), result in bench/MILLION.json; needs about 10 GB of memory
 	$(GO) run ./bench/million -conns '$(CONNS)' -hold '$(HOLD)' -out bench/MILLION.json
+
+.PHONY: bench-push
+bench-push: ## measure clients of the Centrifuge protocol into bench/PUSH.md; BENCHARGS='-only fanout' and the like
+	$(GO) run ./bench/push -out bench/PUSH.md $(BENCHARGS)
+
+.PHONY: million-push
+million-push: ## CONNS (1000000) clients with two subscriptions each and one publication to all, result in bench/MILLION_PUSH.json; needs about 11 GB of memory
+	$(GO) run ./bench/push -only memory -conns '$(CONNS)' -json bench/MILLION_PUSH.json $(BENCHARGS)
 
 .PHONY: clean
 clean: ## remove what was built

@@ -68,6 +68,7 @@ var layout = map[string]row{
 	"bench/floor":   {outside: "golang.org/x/sys", process: true},
 	"bench/target":  {},
 	"bench/run":     {imports: "bench/target internal/fleet ws", process: true},
+	"bench/push":    {imports: "bench/target internal/fleet internal/sys ws", process: true},
 	"bench/million": {imports: "bench/target internal/fleet internal/sys ws", process: true},
 }
 

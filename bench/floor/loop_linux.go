@@ -37,6 +37,9 @@ type loop struct {
 	requests map[int32][]byte // the front of a request
 	blocked  map[int32][]byte // what a full socket did not take
 
+	fan  *fan  // nil: every message goes back to where it came from
+	bell int32 // rung when another loop has a message for all; with fan
+
 	events [256]unix.EpollEvent
 	reply  [len(switching) + 28 + len("\r\n\r\n")]byte
 	buf    [slack + readSize]byte
@@ -54,6 +57,8 @@ func (l *loop) run() error {
 		for i := range l.events[:n] {
 			if e := &l.events[i]; e.Fd == l.listener {
 				l.accept()
+			} else if l.fan != nil && e.Fd == l.bell {
+				l.rung()
 			} else {
 				l.serve(e.Fd, &l.conns[e.Fd], e.Events&unix.EPOLLRDHUP != 0)
 			}
@@ -125,7 +130,9 @@ func (l *loop) serve(fd int32, c *conn, hangup bool) {
 	if c.phase == handshake {
 		n = l.upgrade(fd, c, l.buf[slack:slack+n])
 	}
-	if n > 0 {
+	if n > 0 && l.fan != nil {
+		l.publish(fd, c, l.buf[slack:slack+n])
+	} else if n > 0 {
 		b := l.buf[slack-int(c.nHead) : slack+n]
 		copy(b, c.head[:c.nHead])
 		c.nHead = 0

@@ -7,6 +7,9 @@
 // It accepts, upgrades, echoes text and binary frames (fragments too, as they come), answers a ping
 // with a pong and a close with a close. It leaves out UTF-8, the order of fragments, minimal length
 // encodings, subprotocols, extensions, deadlines and logs.
+//
+// With -fanout it sends every message to all connections instead: what delivering to many costs when nothing is
+// done but a write for each.
 package main
 
 import (
@@ -33,17 +36,18 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:0", "`address` to listen on, IPv4")
 	loops := flag.Int("loops", 0, "number of loops, 0 for GOMAXPROCS and for as many as -max-conns needs")
 	maxConns := flag.Int("max-conns", 0, "connections to have room for, 0 for what the loops can hold")
+	fanout := flag.Bool("fanout", false, "send every message to all connections; a message must come in one read")
 	flag.Parse()
 	err := errors.New("unexpected arguments")
 	if flag.NArg() == 0 {
-		err = serve(*addr, *loops, *maxConns)
+		err = serve(*addr, *loops, *maxConns, *fanout)
 	}
 	fmt.Fprintln(os.Stderr, "floor:", err)
 	os.Exit(1)
 }
 
 // serve runs the loops and returns only when one of them fails.
-func serve(addr string, loops, maxConns int) error {
+func serve(addr string, loops, maxConns int, fanout bool) error {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil || !ap.Addr().Is4() {
 		return fmt.Errorf("address %q: want an IPv4 address and a port", addr)
@@ -80,16 +84,26 @@ func serve(addr string, loops, maxConns int) error {
 	r.Close()
 	w.Close()
 
+	var f *fan
+	if fanout {
+		// Before the first table is split off, so that every loop can ring every other's bell.
+		if f, err = newFan(loops); err != nil {
+			return err
+		}
+	}
 	type started struct {
 		ap  netip.AddrPort
 		err error
 	}
 	ready, failed := make(chan started), make(chan error)
-	for range loops {
+	for i := range loops {
 		go func() {
 			// Never unlocked: a thread with a descriptor table of its own must not be used again.
 			runtime.LockOSThread()
 			l, bound, err := listen(ap, table, private)
+			if err == nil && f != nil {
+				err = l.join(f, i)
+			}
 			ready <- started{bound, err}
 			if err == nil {
 				failed <- l.run()

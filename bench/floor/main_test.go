@@ -351,3 +351,34 @@ func TestFullTable(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestFanOut has each message reach everybody, on the sender's loop and on others.
+func TestFanOut(t *testing.T) {
+	for name, args := range map[string][]string{
+		"one loop":       {"-fanout", "-loops", "1"},
+		"three loops":    {"-fanout", "-loops", "3"},
+		"private tables": {"-fanout", "-max-conns", "300"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := start(t, 256, args...)
+			var all []*client
+			for range 30 {
+				all = append(all, upgraded(t, addr))
+			}
+			for i, size := range []int{0, 5, 125, 126, 1000, 16000} {
+				p := bytes.Repeat([]byte{'a' + byte(i)}, size)
+				all[i].send(frame(nil, 0x81, p, true))
+				for _, c := range all {
+					c.expect(frame(nil, 0x81, p, false))
+				}
+			}
+			all[0].send(frame(nil, 0x88, nil, true))
+			all[0].expectEOF()
+			p := []byte("and on without it")
+			all[1].send(frame(nil, 0x82, p, true))
+			for _, c := range all[1:] {
+				c.expect(frame(nil, 0x82, p, false))
+			}
+		})
+	}
+}

@@ -32,6 +32,10 @@ type crew struct {
 	echo   Exchange
 	frames []byte // the masked messages of one round of the exchange
 	batch  int    // how many they are
+
+	speaker Speaker  // nil: clients only count
+	number  []uint32 // by slot: of the client, where there is a speaker
+	free    []uint32 // numbers without a conn
 }
 
 // member is one simulated client. It has no pointers.
@@ -69,6 +73,9 @@ func newCrew(f *Fleet, l *loop.Loop) *crew {
 	w.mem = mem
 	w.member = unsafe.Slice((*member)(unsafe.Pointer(&mem[0])), l.Slots())
 	f.crews[l.Index()] = w
+	if f.config.Speak != nil {
+		w.enlist()
+	}
 	return w
 }
 
@@ -96,6 +103,9 @@ func (w *crew) Post(loop.ID, uint8, []byte) {}
 // launch opens conns while window, quota and rate allow.
 func (w *crew) launch() {
 	for w.k.pending.Load() < w.window && w.k.dialled.Load() < w.want {
+		if w.speaker != nil && len(w.free) == 0 {
+			return // a conn that is over lingers with its client's number; the next tick tries again
+		}
 		ticket := w.f.dials.Add(1) - 1
 		if w.f.config.Rate > 0 && ticket >= w.f.tokens.Load() {
 			w.f.dials.Add(-1)
@@ -114,6 +124,10 @@ func (w *crew) launch() {
 		}
 		w.k.pending.Add(1)
 		w.member[i] = member{phase: phaseConnect}
+		if w.speaker != nil {
+			n := len(w.free) - 1
+			w.number[i], w.free = w.free[n], w.free[:n]
+		}
 		w.l.SetTimer(i, w.f.config.Timeout)
 	}
 }
@@ -195,6 +209,9 @@ func (w *crew) response(i uint32, m *member, b []byte) {
 	w.k.pending.Add(-1)
 	w.k.opened.Add(1)
 	w.k.open.Add(1)
+	if w.speaker != nil {
+		w.speaker.Opened(w.client(i))
+	}
 	rest := head[n:]
 	var held *partial
 	if m.partial != 0 {
@@ -232,6 +249,9 @@ func (w *crew) read(i uint32, m *member, b []byte) {
 		switch ev.Op {
 		case ws.OpText, ws.OpBinary:
 			w.k.received.Add(1)
+			if w.speaker != nil {
+				w.speaker.Heard(w.client(i), ev.Op, ev.Payload)
+			}
 			if m.due > 0 {
 				if m.due--; m.due == 0 {
 					w.replied(i, m)
@@ -386,6 +406,10 @@ func (w *crew) Closed(i uint32, e loop.End) {
 		w.partials.Keep(p)
 	}
 	was := m.phase
+	if w.speaker != nil {
+		w.speaker.Gone(int(w.number[i]))
+		w.free = append(w.free, w.number[i])
+	}
 	*m = member{phase: phaseOver}
 	switch was {
 	case phaseConnect, phaseRequest:

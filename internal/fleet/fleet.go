@@ -43,6 +43,12 @@ type Config struct {
 	Loops int
 	// Churn closes each conn as soon as it stands and opens another, until Churn were opened in all.
 	Churn int
+	// Private gives each loop a descriptor table of its own even where one table would do, so that several fleets fit
+	// into one process.
+	Private bool
+	// Speak makes what the clients of one loop say and hear behind the handshake, on the loop's thread: their numbers
+	// are first and the count-1 behind it. Nil has them only count what comes. It does not go with Churn.
+	Speak func(first, count int) Speaker
 	// MaxMessage bounds a received message. Zero means 64 MiB.
 	MaxMessage int64
 	// Log gets what cannot be said otherwise. Nil means slog.Default().
@@ -54,12 +60,12 @@ type Fleet struct {
 	config Config
 	loops  *loop.Group
 	crews  []*crew // by loop; the crew's own fields belong to its loop's thread
-	quota  []int64 // conns that each loop is to open
+	each   []int64 // conns that each loop holds when all stand; frozen
+	quota  []int64 // conns that each loop is to open, those that it did included
 
 	dials  atomic.Int64 // tickets for source addresses
 	tokens atomic.Int64 // connects that the rate allows now
 	counts []counts     // by loop
-
 }
 
 // New makes a fleet; Open lets it go.
@@ -69,6 +75,9 @@ func New(c Config) (*Fleet, error) {
 	}
 	if c.Conns < 1 {
 		return nil, fmt.Errorf("fleet: %d conns: want at least 1", c.Conns)
+	}
+	if c.Speak != nil && c.Churn > 0 {
+		return nil, errors.New("fleet: clients that speak do not churn")
 	}
 	if c.Pending == 0 {
 		c.Pending = 256
@@ -94,7 +103,11 @@ func New(c Config) (*Fleet, error) {
 	if c.Churn > 0 {
 		most *= 2 // conns that close are there for a while yet
 	}
-	y, err := loop.Plan(most, c.Loops, loop.TableAuto, limit, runtime.GOMAXPROCS(0))
+	table := loop.TableAuto
+	if c.Private {
+		table = loop.TablePrivate
+	}
+	y, err := loop.Plan(most, c.Loops, table, limit, runtime.GOMAXPROCS(0))
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +116,7 @@ func New(c Config) (*Fleet, error) {
 		n = y.MaxLoops
 	}
 	f.loops, err = loop.NewGroup(loop.Options{
-		MaxConns: most, Loops: n, Log: c.Log,
+		MaxConns: most, Loops: n, Table: table, Log: c.Log,
 		NewHandler: func(l *loop.Loop) loop.Handler { return newCrew(f, l) },
 	})
 	if err != nil {
@@ -113,8 +126,10 @@ func New(c Config) (*Fleet, error) {
 	f.crews = make([]*crew, n)
 	f.counts = make([]counts, n)
 	f.quota = make([]int64, n)
+	f.each = make([]int64, n)
 	for i := range f.quota {
-		f.quota[i] = int64((c.Conns + i) / n)
+		f.each[i] = int64((c.Conns + i) / n)
+		f.quota[i] = f.each[i]
 		if f.quota[i] > int64(f.loops.Layout().Budget) {
 			return nil, fmt.Errorf("fleet: %d conns do not fit on %d loops", c.Conns, n)
 		}
@@ -131,37 +146,41 @@ func (f *Fleet) Open(ctx context.Context) error {
 	if err := f.loops.Start(); err != nil {
 		return err
 	}
-	total := int64(f.config.Conns)
-	if f.config.Churn > 0 {
-		total = int64(f.config.Churn)
+	if f.config.Churn == 0 {
+		// Loops are filled a few at a time: all at once they would only take turns on the CPUs.
+		return f.fill(ctx, min(len(f.quota), runtime.GOMAXPROCS(0)), func(c *Counts) bool { return c.Opened+c.Failures() >= int64(f.config.Conns) })
 	}
-	// Loops are filled a few at a time: all at once they would only take turns on the CPUs.
-	active := min(len(f.quota), runtime.GOMAXPROCS(0))
+	for i := range f.quota {
+		f.quota[i] = int64((f.config.Churn + i) / len(f.quota))
+	}
+	return f.fill(ctx, len(f.quota), func(c *Counts) bool { return c.Closed+c.Failures()+c.Losses() >= int64(f.config.Churn) })
+}
+
+// Reopen opens as many conns as are missing, until they stand or failed, or ctx ends. Clients that speak come back
+// under their numbers. It follows Open, and does not go with Churn.
+func (f *Fleet) Reopen(ctx context.Context) error {
+	c := f.Counts()
+	want := c.Opened + c.Failures()
+	for i := range f.quota {
+		k := &f.counts[i]
+		missing := max(0, f.each[i]-k.open.Load()-k.pending.Load())
+		f.quota[i] = k.dialled.Load() + missing
+		want += missing
+	}
+	return f.fill(ctx, min(len(f.quota), runtime.GOMAXPROCS(0)), func(c *Counts) bool { return c.Opened+c.Failures() >= want })
+}
+
+// fill opens conns up to the loops' quotas, on so many loops at a time, until done.
+func (f *Fleet) fill(ctx context.Context, active int, done func(*Counts) bool) error {
 	share := int64(max(1, f.config.Pending/active))
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	begin := time.Now()
-	if f.config.Churn > 0 {
-		for i := range f.quota {
-			f.quota[i] = int64((f.config.Churn + i) / len(f.quota))
-		}
-		active = len(f.quota)
-		share = max(1, int64(f.config.Pending/active))
-	}
-	for done := int64(0); ; {
-		c := f.Counts()
-		done = c.Opened + c.Failures()
-		if f.config.Churn > 0 {
-			done = c.Closed + c.Failures() + c.Losses()
-		}
-		if done >= total {
+	begin, dials := time.Now(), f.dials.Load()
+	for {
+		if c := f.Counts(); done(&c) {
 			return nil
 		}
-		allowed := total
-		if f.config.Rate > 0 {
-			allowed = int64(f.config.Rate * time.Since(begin).Seconds())
-		}
-		f.tokens.Store(allowed)
+		f.tokens.Store(dials + int64(f.config.Rate*time.Since(begin).Seconds())) // looked at only where there is a rate
 		turns := active
 		for i := range f.quota {
 			if turns == 0 {
@@ -181,6 +200,28 @@ func (f *Fleet) Open(ctx context.Context) error {
 			return f.loops.Close()
 		}
 	}
+}
+
+// Each calls g for every client that stands, on its loop's thread, and waits until all are through.
+func (f *Fleet) Each(ctx context.Context, g func(Client)) error {
+	return f.loops.Ask(ctx, func(l *loop.Loop) {
+		w := f.crews[l.Index()]
+		l.Each(func(i uint32) {
+			if w.member[i].phase == phaseOpen {
+				g(w.client(i))
+				l.Flush(i) // at once, so that one queue serves all
+			}
+		})
+	})
+}
+
+// Cut ends all conns that stand, at once and with a reset, as a network does that goes away. They count as closed.
+func (f *Fleet) Cut(ctx context.Context) error {
+	if err := f.loops.Ask(ctx, func(l *loop.Loop) { f.crews[l.Index()].cut() }); err != nil {
+		return err
+	}
+	// The loops have forgotten them when they answer again.
+	return f.loops.Ask(ctx, func(*loop.Loop) {})
 }
 
 // on runs g on the thread of loop i.
