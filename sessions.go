@@ -230,7 +230,7 @@ func (h host) Push(i uint32, frame []byte, more bool) {
 	}
 	h.l.Write(i, frame)
 	h.sent++
-	if !more {
+	if !more && !h.l.InTurn(i) {
 		h.l.Flush(i) // at once, so that one queue serves all
 	}
 }

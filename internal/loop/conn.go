@@ -107,6 +107,9 @@ func (l *Loop) Flush(i uint32) {
 	}
 }
 
+// InTurn reports whether conn i is the one that is being served: what is written to it leaves when its turn ends.
+func (l *Loop) InTurn(i uint32) bool { return i == l.cur }
+
 // Look reads what conn i has right now: Data may be called before it returns. It is for Handler.Timer, when it
 // is about to judge a silence of i. The conn may be on its way out afterwards.
 func (l *Loop) Look(i uint32) {
