@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,29 +20,55 @@ import (
 // TestGatewayConfig checks that the defaults mean to the library what its zero Config means, and that off means
 // off there.
 func TestGatewayConfig(t *testing.T) {
-	s := config.Default()
-	c := gatewayConfig(&s)
+	l := config.Loaded{Serve: config.Default()}
+	of := func() longwire.Config {
+		t.Helper()
+		c, err := gatewayConfig(&l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := of()
 	want := longwire.Config{
 		Addr: ":8000", MaxConns: 1_000_000, HandshakeTimeout: 5 * time.Second, MaxHeader: 8 << 10,
 		UserTimeout: 30 * time.Second, Drain: 10 * time.Second, RetryAfter: 5 * time.Second, Workers: 256, Backlog: 65535,
+		Sessions: longwire.Sessions{Ping: 25 * time.Second, Pong: 8 * time.Second, Grace: 25 * time.Second, Stale: 10 * time.Second,
+			ChannelLimit: 128, ChannelLength: 255, Version: "longwire " + readBuild().Version},
 	}
-	ws := c.Endpoints
-	c.Endpoints = nil
+	plain, push := c.Endpoints[0], c.Endpoints[1]
+	if len(c.Endpoints) != 2 || plain.Path != "/ws" || push.Path != "/connection/websocket" {
+		t.Errorf("endpoints of the defaults = %+v", c.Endpoints)
+	}
+	if plain.MaxMessage != 1<<20 || push.MaxMessage != 64<<10 || !slices.Equal(push.Subprotocols, []string{"centrifuge-json", "centrifuge-protobuf"}) {
+		t.Errorf("endpoints of the defaults = %+v", c.Endpoints)
+	}
+	for _, e := range c.Endpoints {
+		if e.WriteQueue != 1<<20 || e.Compression || !slices.Equal(e.Origins, []string{"*"}) ||
+			e.Heartbeat != (longwire.Heartbeat{Ping: 25 * time.Second, Timeout: 30 * time.Second}) {
+			t.Errorf("endpoint %s of the defaults = %+v", e.Path, e)
+		}
+	}
+	if c.Engine == nil || len(c.Tokens.HMACSecret) != 0 {
+		t.Errorf("config of the defaults: engine %v, tokens %+v", c.Engine, c.Tokens)
+	}
+	c.Endpoints, c.Engine, c.Tokens = nil, nil, longwire.TokenOptions{}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("config of the defaults = %+v, want %+v", c, want)
 	}
-	if len(ws) != 1 || ws[0].Path != "/ws" || ws[0].MaxMessage != 1<<20 || ws[0].WriteQueue != 1<<20 || ws[0].Compression ||
-		ws[0].Heartbeat != (longwire.Heartbeat{Ping: 25 * time.Second, Timeout: 30 * time.Second}) || !reflect.DeepEqual([]string(ws[0].Origins), []string{"*"}) {
-		t.Errorf("endpoints of the defaults = %+v", ws)
-	}
 
-	s.PingAfter, s.CloseAfter, s.UserTimeout, s.Drain = 0, 0, 0, 0
+	s := &l.Serve
+	s.PingAfter, s.CloseAfter, s.UserTimeout, s.Drain, s.ClientPongTimeout = 0, 0, 0, 0, 0
 	s.Tables, s.MaxMemory, s.Dev, s.Origins = "private", -1, true, config.List{"same"}
-	c = gatewayConfig(&s)
-	if c.UserTimeout >= 0 || c.Drain >= 0 || c.MaxMemory >= 0 || c.Tables != longwire.TablesPrivate {
+	l.Channels.Presence, l.Namespaces = true, []longwire.ChannelOptions{{Name: "chat"}}
+	c = of()
+	if c.UserTimeout >= 0 || c.Drain >= 0 || c.MaxMemory >= 0 || c.Tables != longwire.TablesPrivate || c.Sessions.Pong >= 0 {
 		t.Errorf("config of what is off = %+v", c)
 	}
-	if len(c.Endpoints) != 2 || c.Endpoints[1].Path != "/echo" || c.Endpoints[0].Origins != nil {
+	if !c.Channels.Presence || len(c.Namespaces) != 1 || c.Namespaces[0].Name != "chat" {
+		t.Errorf("channels = %+v, namespaces = %+v", c.Channels, c.Namespaces)
+	}
+	if len(c.Endpoints) != 3 || c.Endpoints[2].Path != "/echo" || c.Endpoints[0].Origins != nil || c.Endpoints[1].Origins != nil {
 		t.Errorf("endpoints with dev = %+v", c.Endpoints)
 	}
 	for _, e := range c.Endpoints {

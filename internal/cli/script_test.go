@@ -60,7 +60,7 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "logged": logged, "get": get, "metric": metric, "connect": connect, "say": say,
+			"exits": exits, "start": start, "logged": logged, "get": get, "post": post, "metric": metric, "connect": connect, "say": say, "hear": hear,
 			"farewell": farewell, "signal": signalServer, "stopped": stopped,
 		},
 	})
@@ -210,13 +210,33 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func fetch(ts *testscript.TestScript, path string) string {
+	r, err := http.NewRequest(http.MethodGet, "http://"+ts.Getenv("ADDR")+path, nil)
+	ts.Check(err)
+	return exchange(ts, r)
+}
+
+// exchange is the answer to a request: status and body, a line each.
+func exchange(ts *testscript.TestScript, r *http.Request) string {
 	c := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := c.Get("http://" + ts.Getenv("ADDR") + path)
+	resp, err := c.Do(r)
 	ts.Check(err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	ts.Check(err)
 	return resp.Status + "\n" + string(body)
+}
+
+func post(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: post PATH BODY [HEADER]")
+	}
+	r, err := http.NewRequest(http.MethodPost, "http://"+ts.Getenv("ADDR")+args[0], strings.NewReader(args[1]))
+	ts.Check(err)
+	if len(args) == 3 {
+		name, value, _ := strings.Cut(args[2], ": ")
+		r.Header.Set(name, value)
+	}
+	fmt.Fprint(ts.Stdout(), exchange(ts, r))
 }
 
 func metric(ts *testscript.TestScript, neg bool, args []string) {
@@ -288,6 +308,14 @@ func say(ts *testscript.TestScript, neg bool, args []string) {
 	_, err := s.conn.Write(ws.AppendFrame(nil, ws.Client, ws.OpText, []byte(args[0]), [4]byte{1, 2, 3, 4}))
 	ts.Check(err)
 	_, payload := s.frame(ts)
+	fmt.Fprintf(ts.Stdout(), "%s\n", payload)
+}
+
+func hear(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: hear")
+	}
+	_, payload := of(ts).frame(ts)
 	fmt.Fprintf(ts.Stdout(), "%s\n", payload)
 }
 

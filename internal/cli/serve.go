@@ -16,6 +16,7 @@ import (
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/engine/memengine"
+	"github.com/longwire/longwire/internal/api"
 	"github.com/longwire/longwire/internal/config"
 	"github.com/longwire/longwire/internal/hook"
 	"github.com/longwire/longwire/internal/metrics"
@@ -213,6 +214,10 @@ func (s *server) routes(o *config.Serve, endpoints []longwire.Endpoint) http.Han
 		page += "  " + e.Path + "\n"
 	}
 	page += "\nPlain HTTP:\n  /healthz\n  /readyz\n"
+	if o.APIKey != "" || o.APIInsecure {
+		page += "  /api/ (POST; /api/openapi.json describes it)\n"
+		mux.Handle(api.Prefix, api.New(api.Options{Gateway: func() api.Gateway { return s.gateway }, Key: string(o.APIKey), Insecure: o.APIInsecure, Log: s.log}))
+	}
 	if o.Metrics {
 		page += "  /metrics\n"
 		b := readBuild()
