@@ -7,6 +7,7 @@ import (
 	"html"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,19 +19,26 @@ import (
 //go:embed testdata/page.html
 var page []byte
 
+// browserFlags are Chromium's. The capacity is the length: an append makes a copy.
+var browserFlags = slices.Clip([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+	"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"})
+
+// findBrowser skips the test where no Chromium is installed.
+func findBrowser(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			return p
+		}
+	}
+	t.Skip("chromium is not installed: make setup")
+	return ""
+}
+
 // TestBrowser has a page of the gateway's own talk to it in Chromium, and reads what the page has written. The
 // page's load event, at which Chromium prints it, waits for an image that comes when the page says that it is done.
 func TestBrowser(t *testing.T) {
-	browser := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if p, err := exec.LookPath(name); err == nil {
-			browser = p
-			break
-		}
-	}
-	if browser == "" {
-		t.Skip("chromium is not installed: make setup")
-	}
+	name := findBrowser(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	done := make(chan struct{})
@@ -57,9 +65,7 @@ func TestBrowser(t *testing.T) {
 	echo.OnClose = func(_ longwire.Conn, cause longwire.Cause) { ended <- cause }
 	g := serve(t, longwire.Config{HTTP: mux, Endpoints: []longwire.Endpoint{longwire.Plain("/ws"), echo, same, private}})
 
-	cmd := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-		"--user-data-dir="+t.TempDir(), "--dump-dom", "http://"+g.Addr().String()+"/")
+	cmd := exec.CommandContext(ctx, name, append(browserFlags, "--user-data-dir="+t.TempDir(), "--dump-dom", "http://"+g.Addr().String()+"/")...)
 	cmd.WaitDelay = 10 * time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -18,6 +18,7 @@ import (
 	"github.com/longwire/longwire/engine/memengine"
 	"github.com/longwire/longwire/internal/api"
 	"github.com/longwire/longwire/internal/config"
+	"github.com/longwire/longwire/internal/demo"
 	"github.com/longwire/longwire/internal/hook"
 	"github.com/longwire/longwire/internal/metrics"
 )
@@ -227,7 +228,16 @@ func (s *server) routes(o *config.Serve, endpoints []longwire.Endpoint) http.Han
 		page += "  /debug/pprof/\n"
 		profiles(mux)
 	}
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+	try := demo.Handler()
+	if o.Dev {
+		mux.Handle(demo.Prefix, try)
+	}
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if o.Dev && strings.Contains(r.Header.Get("Accept"), "text/html") {
+			try.ServeHTTP(w, r) // a browser's; curl gets the text
+			return
+		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte(page))
 	})
