@@ -28,7 +28,7 @@ func (t *Table) push(sub uint32, p *hub.Push) {
 	}
 	if sb.Flags&hub.SubPositioned != 0 && p.Publication.Offset != 0 {
 		switch o := p.Publication.Offset; {
-		case hub.EpochHash(p.Epoch) != sb.Epoch:
+		case t.epochHash(p.Epoch) != sb.Epoch:
 			t.insufficient(i, st, sub)
 			return
 		case o <= sb.Offset:
@@ -51,6 +51,14 @@ func (t *Table) push(sub uint32, p *hub.Push) {
 		}
 	}
 	t.send(i, st, sb, p)
+}
+
+// epochHash is hub.EpochHash, which the thousands that get one publication ask of one epoch.
+func (t *Table) epochHash(epoch string) uint32 {
+	if epoch != t.epoch || t.epochIs == 0 {
+		t.epoch, t.epochIs = epoch, hub.EpochHash(epoch)
+	}
+	return t.epochIs
 }
 
 // slowAbove is how many bytes may wait for a conn before a policy that drops takes hold.

@@ -69,6 +69,8 @@ type Table struct {
 	seed  maphash.Seed
 	start time.Time
 
+	epoch   string // of the last publication, and its EpochHash
+	epochIs uint32
 	reader  centrifuge.Reader
 	out     []byte                        // what is being written
 	rest    map[uint32][]byte             // by slot: commands that came behind one that waits
@@ -214,6 +216,7 @@ func (t *Table) command(i uint32, st *state, c *centrifuge.Command) {
 	case st.phase == phaseOpened && c.Method != centrifuge.Connect,
 		st.phase == phaseConnected && c.Method == centrifuge.Connect,
 		c.ID == 0 && c.Method != centrifuge.Send && c.Method != centrifuge.None,
+		c.ID != 0 && c.Method == centrifuge.None,
 		c.Method == centrifuge.Ping || c.Method == centrifuge.Unknown:
 		t.close(i, centrifuge.DisconnectBadRequest)
 		return
