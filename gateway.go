@@ -363,9 +363,9 @@ func (g *Gateway) Broadcast(path string, op ws.Opcode, payload []byte) error {
 		l.Each(func(i uint32) {
 			if st := &f.conn[i]; st.phase == phaseOpen && int(st.endpoint) == e {
 				f.push(i, st, m)
-				f.l.Flush(i) // at once, so that one queue serves all
 			}
 		})
+		f.publish()
 	})
 	return nil
 }

@@ -228,10 +228,11 @@ func (h host) Push(i uint32, frame []byte, more bool) {
 	if !h.takes(i, st) {
 		return
 	}
-	h.l.Write(i, frame)
 	h.sent++
-	if !more && !h.l.InTurn(i) {
-		h.l.Flush(i) // at once, so that one queue serves all
+	if more {
+		h.l.Write(i, frame)
+	} else {
+		h.l.Send(i, frame)
 	}
 }
 

@@ -236,8 +236,8 @@ func (f *front) Post(id loop.ID, kind uint8, payload []byte) {
 // push is a message from elsewhere, encoded once for many.
 func (f *front) push(i uint32, st *state, m *encoded) {
 	if f.takes(i, st) {
-		f.l.Write(i, m.frame(st.window))
-		f.count.messagesOut.Add(1)
+		f.sent++
+		f.l.Send(i, m.frame(st.window))
 	}
 }
 
@@ -247,8 +247,12 @@ func (f *front) takes(i uint32, st *state) bool {
 	if st.phase != phaseOpen {
 		return false
 	}
+	queued := f.l.Queued(i)
+	if queued == 0 {
+		return true
+	}
 	limit := f.g.endpoints[st.endpoint].WriteQueue
-	if f.l.Queued(i) < limit {
+	if queued < limit {
 		return true
 	}
 	f.l.Flush(i)

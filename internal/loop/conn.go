@@ -107,8 +107,27 @@ func (l *Loop) Flush(i uint32) {
 	}
 }
 
-// InTurn reports whether conn i is the one that is being served: what is written to it leaves when its turn ends.
-func (l *Loop) InTurn(i uint32) bool { return i == l.cur }
+// Send is Write and Flush in one, for what goes to many conns: where nothing waits for conn i, b goes to its socket
+// without a copy. The conn may be on its way out afterwards.
+func (l *Loop) Send(i uint32, b []byte) {
+	s := &l.slab.slots[i]
+	if s.queue != 0 || i == l.cur || s.flags&(flagFinishing|flagDoomed|flagConnecting) != 0 {
+		l.Write(i, b)
+		if i != l.cur {
+			l.Flush(i)
+		}
+		return
+	}
+	n, err := l.poller.Write(s.fd, b)
+	l.writes++
+	if err != nil && err != sys.ErrWouldBlock {
+		l.broken(i, err)
+		return
+	}
+	if l.bytesOut += uint64(n); n < len(b) {
+		l.wait(i, b[n:])
+	}
+}
 
 // Look reads what conn i has right now: Data may be called before it returns. It is for Handler.Timer, when it
 // is about to judge a silence of i. The conn may be on its way out afterwards.

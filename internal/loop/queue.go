@@ -67,13 +67,19 @@ func (l *Loop) flushScratch() {
 	}
 	l.Stats.BytesOut.Add(uint64(n))
 	if b = b[n:]; len(b) > 0 && s.flags&flagDoomed == 0 {
-		l.takeQueue(i)
-		q := &l.queues[s.queue-1]
-		q.buf = append(q.buf, b...)
-		l.Stats.QueueBytes.Add(int64(len(b)))
-		s.flags |= flagBlocked
-		_ = l.watch(i)
+		l.wait(i, b)
 	}
+}
+
+// wait queues what conn i's socket did not take.
+func (l *Loop) wait(i uint32, b []byte) {
+	l.takeQueue(i)
+	s := &l.slab.slots[i]
+	q := &l.queues[s.queue-1]
+	q.buf = append(q.buf, b...)
+	l.Stats.QueueBytes.Add(int64(len(b)))
+	s.flags |= flagBlocked
+	_ = l.watch(i)
 }
 
 // flushDirty writes what posts and timers left for conns.
