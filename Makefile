@@ -101,8 +101,8 @@ bench-push: ## measure clients of the Centrifuge protocol into bench/PUSH.md; BE
 	$(GO) run ./bench/push -out bench/PUSH.md $(BENCHARGS)
 
 .PHONY: million-push
-million-push: ## CONNS (1000000) clients with two subscriptions each and one publication to all, result in bench/MILLION_PUSH.json; needs about 11 GB of memory
-	$(GO) run ./bench/push -only memory -conns '$(CONNS)' -json bench/MILLION_PUSH.json $(BENCHARGS)
+million-push: ## CONNS (1000000) clients with two subscriptions each and one publication to all, result in bench/MILLION_PUSH.json; needs about 10 GB of memory
+	$(GO) run ./bench/push -only memory -conns '$(CONNS)' -opens 12000 -json bench/MILLION_PUSH.json $(BENCHARGS)
 
 .PHONY: clean
 clean: ## remove what was built

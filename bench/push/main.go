@@ -31,6 +31,7 @@ type options struct {
 	rate      int
 	latency   time.Duration
 	pending   int
+	opens     float64
 	only      string
 	out, json string
 	bin       string
@@ -58,12 +59,13 @@ func main() {
 	flag.IntVar(&o.conns, "conns", 50_000, "memory: clients")
 	flag.IntVar(&o.fan, "subscribers", 15_000, "fanout and connect: clients")
 	flag.IntVar(&o.storm, "storm", 100_000, "storm: clients")
-	flag.IntVar(&o.rounds, "rounds", 3, "fanout and connect: rounds, in each of which all are measured once")
-	flag.IntVar(&o.repeat, "publications", 20, "fanout: publications in a round")
+	flag.IntVar(&o.rounds, "rounds", 5, "fanout and connect: rounds, in each of which all are measured once")
+	flag.IntVar(&o.repeat, "publications", 10, "fanout: publications in a round")
 	flag.IntVar(&o.loops, "loops", 2, "loops of the servers, where one descriptor table does")
 	flag.IntVar(&o.rate, "rate", 1000, "latency: publications a second")
 	flag.DurationVar(&o.latency, "latency", 10*time.Second, "latency: for how long")
 	flag.IntVar(&o.pending, "pending", 256, "conns that are being opened at a time")
+	flag.Float64Var(&o.opens, "opens", 0, "connects a second; 0 is no bound but -pending. A million clients want one, since pings share the CPUs")
 	flag.StringVar(&o.only, "only", "", "only these parts (comma-separated): connect, memory, fanout, latency, storm")
 	flag.StringVar(&o.out, "out", "", "also write the tables to this file")
 	flag.StringVar(&o.json, "json", "", "also write the figures as JSON to this file")

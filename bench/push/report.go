@@ -70,7 +70,8 @@ func (r *report) write(o *options) error {
 	fmt.Fprintf(&b, "%s, %d CPUs, %s, commit %s, %s.\n", r.Machine, r.CPUs, r.Go, r.Commit, r.Date)
 	fmt.Fprintf(&b, "Clients speak Centrifuge JSON and run on the same CPUs as the server; a figure stands only if each of them got exactly\n")
 	fmt.Fprintf(&b, "the publications that it had to. µs are processor time of the server process (user and system); bytes are its resident\n")
-	fmt.Fprintf(&b, "memory beyond that before the first client, for each. Published by %s. Command: `make bench-push`.\n\n", map[string]string{"api": "HTTP API", "client": "a client of the protocol"}[r.Publish])
+	fmt.Fprintf(&b, "memory beyond that before the first client, for each. %sCommand: `make bench-push`.\n\n",
+		map[string]string{"api": "The HTTP API publishes. ", "client": "A client of the protocol publishes. "}[r.Publish])
 	fmt.Fprintf(&b, "| figure | goal | measured | | remarks |\n|---|---|---|---|---|\n")
 	for _, x := range append(r.Rows, r.Failed...) {
 		verdict := ""

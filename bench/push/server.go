@@ -75,18 +75,19 @@ func (b *bench) floor(ctx context.Context, conns int) (*server, error) {
 	return &server{t}, nil
 }
 
-// cpu is processor time, resident memory in bytes; both are 0 of a process that is over, which until tells of.
+// cpu is the processor time that it has used. Of a process that is over it is 0; until tells of that.
 func (s *server) cpu() time.Duration {
 	d, _ := s.CPU()
 	return d
 }
 
+// rss is its resident memory in bytes, in the same way.
 func (s *server) rss() int64 {
 	n, _, _ := s.Memory()
 	return n
 }
 
-// clients are a fleet and what it speaks; fleet is nil where Speak is.
+// clients are a fleet and what it speaks; speech is nil where they only shake hands.
 type clients struct {
 	*fleet.Fleet
 	speech *fleet.Centrifuge
@@ -95,7 +96,7 @@ type clients struct {
 
 // clients makes n of them. A nil script has them only shake hands.
 func (b *bench) clients(s *server, n int, script *fleet.Script) (*clients, error) {
-	c := fleet.Config{Target: s.Addr, Conns: n, Pending: b.o.pending, Private: true, Timeout: 30 * time.Second,
+	c := fleet.Config{Target: s.Addr, Conns: n, Pending: b.o.pending, Rate: b.o.opens, Private: true, Timeout: 30 * time.Second,
 		Dial: ws.Dial{Target: endpoint}, Log: slog.New(slog.DiscardHandler)}
 	if n <= 15_000 {
 		c.Loops = 1 // the same for all that are compared

@@ -34,7 +34,7 @@ type Target struct {
 	err  error // of the process; after done
 }
 
-var listening = regexp.MustCompile(`(?:listening on |addr=)(\[?[0-9a-f.:]+\]?:[0-9]+)`)
+var listening = regexp.MustCompile(`(?:listening on |msg=listening addr=)(\[?[0-9a-f.:]+\]?:[0-9]+)`)
 
 // Start runs argv and waits until it says where it listens, on stdout or stderr, and answers a WebSocket
 // handshake at path.
