@@ -20,8 +20,16 @@ func (f *front) clientClose(i uint32, st *state, code ws.StatusCode) {
 		}
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, reply, "", [4]byte{}))
 	}
+	f.leave(i, st)
 	st.phase = phaseOver
 	f.l.Finish(i)
+}
+
+// leave ends the session of a conn that is as good as over: others see it go now, not when its socket does.
+func (f *front) leave(i uint32, st *state) {
+	if f.g.endpoints[st.endpoint].protocol != protocolNone {
+		f.sessions.Closed(i)
+	}
 }
 
 // violation ends a connection whose client broke the protocol.
@@ -38,6 +46,7 @@ func (f *front) violation(i uint32, st *state, err error) {
 		f.end(st, Cause{Kind: kind, Code: ce.Code, Detail: ce.Rule})
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ce.Code, ce.Rule, [4]byte{}))
 	}
+	f.leave(i, st)
 	st.phase = phaseOver
 	f.l.Finish(i)
 }
@@ -89,8 +98,8 @@ func (f *front) Closed(i uint32, e loop.End) {
 	if st.partial != 0 {
 		f.recycle(f.unhook(st))
 	}
-	if st.flags&stateUpgraded != 0 && f.g.endpoints[st.endpoint].protocol != protocolNone {
-		f.sessions.Closed(i)
+	if st.flags&stateUpgraded != 0 {
+		f.leave(i, st)
 	}
 	f.uncount(st)
 	if e.Kind == loop.EndPassed {
