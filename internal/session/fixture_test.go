@@ -514,7 +514,7 @@ func (b *bench) publishAs(channel string, p *engine.Publication, by PublishOptio
 	if !ok {
 		b.t.Fatalf("no rules for %s", channel)
 	}
-	p.Delta = p.Delta || by.Delta
+	p.Delta = p.Delta || by.Delta || o.DeltaPublish
 	if _, err := b.n.Publish(b.t.Context(), channel, p, o, by); err != nil {
 		b.t.Fatal(err)
 	}
