@@ -1,26 +1,22 @@
 package interop
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/longwire/longwire"
-	"github.com/longwire/longwire/engine"
-	"github.com/longwire/longwire/engine/memengine"
-	"github.com/longwire/longwire/internal/channel"
+	"github.com/longwire/longwire/internal/api"
 	"github.com/longwire/longwire/internal/session"
 )
 
 const (
 	centrifugePath = "/connection/websocket"
 	tokenSecret    = "secret" // what the SDKs' own tests sign with
+	apiKey         = "test-api-key"
 )
 
 // history are options of a namespace that keeps n publications.
@@ -50,84 +46,14 @@ func strictChannels() []longwire.ChannelOptions {
 	return []longwire.ChannelOptions{chat, long, {Name: "closed"}, {Name: "quiet", SubscribeForClient: true, PublishForSubscriber: true}}
 }
 
-// backend is what an application's backend would do with a gateway.
-type backend struct {
-	engine engine.Engine
-	rules  *channel.Rules
-}
-
-func newBackend(t *testing.T, c *longwire.Config) *backend {
+// serveAPI starts a gateway with its server API.
+func serveAPI(t *testing.T, c longwire.Config) *longwire.Gateway {
 	t.Helper()
-	rules, err := channel.NewRules(c.Channels, c.Namespaces)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &backend{engine: memengine.New(nil), rules: rules}
-	c.Engine = b.engine
-	return b
-}
-
-// publish publishes as the namespace says; a channel that the gateway does not know is another gateway's.
-func (b *backend) publish(ctx context.Context, name string, data []byte) (engine.Published, error) {
-	o, _, ok := b.rules.Lookup([]byte(name))
-	if !ok {
-		return engine.Published{}, nil
-	}
-	p := &engine.Publication{Data: data, Delta: o.DeltaPublish}
-	return b.engine.Publish(ctx, name, p, engine.PublishOptions{HistorySize: o.HistorySize, HistoryTTL: o.HistoryTTL})
-}
-
-func (b *backend) control(ctx context.Context, c session.Control) error {
-	data, err := c.Encode()
-	if err != nil {
-		return err
-	}
-	return b.engine.Control(ctx, data)
-}
-
-// doors serve what js/client.js asks of the backends. Each request goes to all of them: channels and users have names
-// that no other test uses.
-func doors(backends ...*backend) http.Handler {
-	type request struct {
-		Channel, User, Reason string
-		Code                  uint16
-		Data                  []json.RawMessage
-	}
-	acts := map[string]func(ctx context.Context, b *backend, r *request) error{
-		"publish": func(ctx context.Context, b *backend, r *request) error {
-			for _, data := range r.Data {
-				if _, err := b.publish(ctx, r.Channel, bytes.Clone(data)); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-		"subscribe": func(ctx context.Context, b *backend, r *request) error {
-			return b.control(ctx, session.Control{Subscribe: &session.SubscribeAs{}, Channel: r.Channel, Target: session.Target{User: r.User}})
-		},
-		"unsubscribe": func(ctx context.Context, b *backend, r *request) error {
-			return b.control(ctx, session.Control{Unsubscribe: true, Channel: r.Channel, Target: session.Target{User: r.User}})
-		},
-		"disconnect": func(ctx context.Context, b *backend, r *request) error {
-			return b.control(ctx, session.Control{Disconnect: &session.DisconnectAs{Code: r.Code, Reason: r.Reason}, Target: session.Target{User: r.User}})
-		},
-	}
-	mux := http.NewServeMux()
-	for name, act := range acts {
-		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, hr *http.Request) {
-			var r request
-			err := json.NewDecoder(hr.Body).Decode(&r)
-			for _, b := range backends {
-				if err == nil {
-					err = act(hr.Context(), b, &r)
-				}
-			}
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusInternalServerError)
-			}
-		})
-	}
-	return mux
+	var gateway atomic.Pointer[longwire.Gateway]
+	c.HTTP = api.New(api.Options{Gateway: func() api.Gateway { return gateway.Load() }, Key: apiKey})
+	g := serve(t, c)
+	gateway.Store(g)
+	return g
 }
 
 // TestCentrifugeSDK has the official JavaScript SDK talk to two gateways: see js/centrifuge.test.js. One is open to
@@ -148,11 +74,8 @@ func TestCentrifugeSDK(t *testing.T) {
 			return data, nil
 		}}}
 	strict.Endpoints[0].Heartbeat = longwire.Heartbeat{Ping: time.Second, Timeout: 30 * time.Second}
-	backends := []*backend{newBackend(t, &open), newBackend(t, &strict)}
-	at := func(c longwire.Config) string { return "ws://" + serve(t, c).Addr().String() + centrifugePath }
-	back := httptest.NewServer(doors(backends...))
-	t.Cleanup(back.Close)
-	runNode(t, node, "centrifuge.test.js", "LONGWIRE_OPEN="+at(open), "LONGWIRE_STRICT="+at(strict), "LONGWIRE_SECRET="+tokenSecret, "LONGWIRE_DOORS="+back.URL)
+	at := func(c longwire.Config) string { return "ws://" + serveAPI(t, c).Addr().String() + centrifugePath }
+	runNode(t, node, "centrifuge.test.js", "LONGWIRE_OPEN="+at(open), "LONGWIRE_STRICT="+at(strict), "LONGWIRE_SECRET="+tokenSecret, "LONGWIRE_API_KEY="+apiKey)
 }
 
 // nodeWith finds Node, and skips the test where it or one of its packages is not installed.

@@ -1,8 +1,6 @@
 package interop
 
 import (
-	"bytes"
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	_ "embed"
@@ -11,7 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +25,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/longwire/longwire"
-	"github.com/longwire/longwire/internal/session"
 )
 
 // transcript was recorded from Centrifugo 6.9.1, whose clients and ours are the same. Each line is a frame of one
@@ -33,8 +34,8 @@ import (
 //go:embed testdata/centrifugo-wire.txt
 var transcript string
 
-// TestTranscript replays the transcript: whatever Centrifugo sent, the gateway sends, but for ids, epochs, times and
-// its version. Several replies in one message and in several are the same.
+// TestTranscript replays the transcript: whatever Centrifugo sent and answered, the gateway does, but for ids, epochs,
+// times, its version and metrics. Several replies in one message and in several are the same.
 func TestTranscript(t *testing.T) {
 	t.Parallel()
 	c := longwire.Config{Endpoints: []longwire.Endpoint{longwire.Centrifuge(centrifugePath)},
@@ -44,14 +45,14 @@ func TestTranscript(t *testing.T) {
 	c.Channels = history("", 10)
 	c.Channels.Presence, c.Channels.PresenceForSubscriber, c.Channels.HistoryForSubscriber = true, true, true
 	c.Channels.JoinLeave, c.Channels.ForceJoinLeave = true, true
-	r := &replay{t: t, back: newBackend(t, &c), conns: make(map[string]*recorded), want: make(mask), got: make(mask)}
-	r.url = "ws://" + serve(t, c).Addr().String() + centrifugePath
+	r := &replay{t: t, conns: make(map[string]*recorded), want: make(mask), got: make(mask)}
+	r.url = "ws://" + serveAPI(t, c).Addr().String() + centrifugePath
 	for n, line := range strings.Split(strings.TrimSpace(transcript), "\n") {
 		r.line = n + 1
 		r.step(line)
 	}
-	if r.frames < 48 {
-		t.Errorf("compared %d frames, want the 48 of the transcript", r.frames)
+	if r.frames != 63 {
+		t.Errorf("compared %d frames and answers, want the 63 of the transcript", r.frames)
 	}
 }
 
@@ -59,11 +60,10 @@ func TestTranscript(t *testing.T) {
 type replay struct {
 	t         *testing.T
 	url       string
-	back      *backend
 	conns     map[string]*recorded
 	want, got mask
 	line      int // of the transcript
-	frames    int // that were compared
+	frames    int // and answers of the API that were compared
 }
 
 // recorded is one connection of the transcript.
@@ -293,61 +293,55 @@ func (r *replay) closed(c *recorded, code, reason string) {
 	}
 }
 
-// api does what a call of the API does to the connections. Its answers are not compared here.
+// api makes a call of the server API and compares the answer.
 func (r *replay) api(call string) {
 	method, rest, _ := strings.Cut(call, " ")
-	request, _, _ := strings.Cut(rest, " => ")
-	var q struct {
-		Channel, User string
-		Channels      []string
-		Data          json.RawMessage
-		Commands      []struct {
-			Publish *struct {
-				Channel string
-				Data    json.RawMessage
-			}
-		}
-	}
-	if strings.HasPrefix(request, "{") {
-		if err := json.Unmarshal([]byte(request), &q); err != nil {
-			r.fatalf("%v", err)
-		}
-	}
-	ctx, target := context.Background(), session.Target{User: q.User}
-	var err error
-	publish := func(channel string, data []byte) {
-		if err == nil {
-			_, err = r.back.publish(ctx, channel, bytes.Clone(data))
-		}
-	}
-	switch method {
-	case "publish":
-		publish(q.Channel, q.Data)
-	case "broadcast":
-		for _, channel := range q.Channels {
-			publish(channel, q.Data)
-		}
-	case "batch":
-		for _, c := range q.Commands {
-			if c.Publish != nil {
-				publish(c.Publish.Channel, c.Publish.Data)
-			}
-		}
-	case "subscribe":
-		err = r.back.control(ctx, session.Control{Subscribe: &session.SubscribeAs{}, Channel: q.Channel, Target: target})
-	case "unsubscribe":
-		err = r.back.control(ctx, session.Control{Unsubscribe: true, Channel: q.Channel, Target: target})
-	case "disconnect":
-		err = r.back.control(ctx, session.Control{Disconnect: &session.DisconnectAs{}, Target: target})
-	case "history_remove":
-		err = r.back.engine.RemoveHistory(ctx, q.Channel)
-	case "presence", "presence_stats", "history", "info", "channels", "rpc", "without":
-	default:
+	request, want, answered := strings.Cut(rest, " => ")
+	key := apiKey
+	if method == "without" { // a key
+		method, request, want, key = "info", "{}", "401", ""
+	} else if !answered {
 		r.fatalf("%q is not understood", call)
 	}
+	req, err := http.NewRequest("POST", strings.Replace(strings.TrimSuffix(r.url, centrifugePath), "ws:", "http:", 1)+"/api/"+method, strings.NewReader(request))
 	if err != nil {
-		r.fatalf("%s: %v", method, err)
+		r.fatalf("%v", err)
 	}
+	req.Header.Set("X-API-Key", key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.fatalf("%v", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.fatalf("%v", err)
+	}
+	got := strconv.Itoa(resp.StatusCode)
+	if resp.StatusCode == http.StatusOK {
+		got += " " + strings.TrimSpace(string(body))
+	}
+	if method == "info" && key != "" { // mostly about the server itself
+		got, want = r.keys(got), r.keys(want)
+	}
+	r.frames++
+	if got, want := r.got.line(got), r.want.line(want); got != want {
+		r.t.Errorf("line %d of the transcript: API %s %s is answered with\n\t%s\nwant\n\t%s", r.line, method, request, got, want)
+	}
+}
+
+// keys are what the first node of an answer of info tells.
+func (r *replay) keys(answer string) string {
+	var a struct {
+		Result struct{ Nodes []map[string]any }
+	}
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(answer, "200 ")), &a); err != nil || len(a.Result.Nodes) != 1 {
+		r.fatalf("%s is not an answer of one node: %v", answer, err)
+	}
+	node := a.Result.Nodes[0]
+	delete(node, "metrics") // ours are at /metrics
+	delete(node, "uptime")  // left out in the first second
+	return strings.Join(slices.Sorted(maps.Keys(node)), " ")
 }
 
 // mask replaces what differs between two servers; a client's id by how many others came before it.

@@ -540,7 +540,7 @@ each('disconnected for good', async (peer) => {
   assert.deepEqual(await gone, { code: 3503, reason: 'force disconnect' });
   await p.connect();
   gone = event(p.client, 'disconnected');
-  await backend.disconnect(u, 4501, 'grüße');
+  await backend.disconnect(u, { code: 4501, reason: 'grüße' });
   assert.deepEqual(await gone, { code: 4501, reason: 'grüße' });
   assert.equal(p.client.state, 'disconnected');
 });
@@ -553,7 +553,7 @@ each('disconnected to come back', async (peer) => {
   for (const code of [3011, 4001, 3000]) {
     const connecting = event(p.client, 'connecting');
     const back = event(sub, 'subscribed');
-    await backend.disconnect(u, code, 'come back');
+    await backend.disconnect(u, { code, reason: 'come back' });
     assert.equal((await connecting).code, code);
     assert.equal((await back).recovered, true);
   }

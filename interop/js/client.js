@@ -1,5 +1,5 @@
-// What the tests of the SDK share: clients of both formats, tokens, and the doors of the gateway under test, which
-// interop/centrifuge_test.go opens.
+// What the tests of the SDK share: clients of both formats, tokens, and the server API of the gateways under test,
+// which interop/centrifuge_test.go starts.
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { Centrifuge as JSONClient } from 'centrifuge';
@@ -18,7 +18,7 @@ export const url = {
   strict: env('LONGWIRE_STRICT'), // tokens and rights; a ping every two seconds
 };
 const secret = env('LONGWIRE_SECRET');
-const doors = env('LONGWIRE_DOORS');
+const key = env('LONGWIRE_API_KEY');
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -50,20 +50,30 @@ let names = 0;
 // unique is a channel that no other test uses.
 export const unique = (prefix = '') => `${prefix}${process.pid}-${++names}`;
 
-// ask has the Go side do something.
-async function ask(door, body) {
-  const r = await fetch(`${doors}/${door}`, { method: 'POST', body: JSON.stringify(body) });
-  const text = await r.text();
-  assert.equal(r.status, 200, text);
-  return text === '' ? undefined : JSON.parse(text);
+// call has the server API of every gateway do something: channels and users have names that no other test uses. A
+// gateway that does not know a channel's namespace is not the one that was meant.
+async function call(method, body) {
+  const results = await Promise.all(Object.values(url).map(async (u) => {
+    const r = await fetch(`${u.replace('ws:', 'http:').replace('/connection/websocket', '/api')}/${method}`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json', 'X-API-Key': key }, body: JSON.stringify(body),
+    });
+    const text = await r.text();
+    assert.equal(r.status, 200, text);
+    const answer = JSON.parse(text);
+    return answer.replies ? answer.replies.flatMap((reply) => Object.values(reply)) : [answer];
+  }));
+  const errors = results.map((list) => list.map((a) => a.error).filter(Boolean));
+  for (const e of errors.flat()) assert.equal(e.code, 102, JSON.stringify(errors));
+  assert.ok(errors.some((list) => list.length === 0), `${method} ${JSON.stringify(body)}: no gateway knows the channel`);
 }
 
+// backend is what an application does.
 export const backend = {
-  // publish publishes each of data, as an application would.
-  publish: (channel, ...data) => ask('publish', { channel, data }),
-  unsubscribe: (user, channel) => ask('unsubscribe', { user, channel }),
-  subscribe: (user, channel) => ask('subscribe', { user, channel }),
-  disconnect: (user, code = 0, reason = '') => ask('disconnect', { user, code, reason }),
+  // publish publishes each of data, in order.
+  publish: (channel, ...data) => call('batch', { commands: data.map((d) => ({ publish: { channel, data: d } })) }),
+  unsubscribe: (user, channel) => call('unsubscribe', { user, channel }),
+  subscribe: (user, channel) => call('subscribe', { user, channel }),
+  disconnect: (user, disconnect) => call('disconnect', { user, disconnect }),
 };
 
 // Peer is a client under test, with its sockets.
