@@ -29,7 +29,7 @@ type row struct {
 // never sideways between two tools (but lab → stress). docs/ARCHITECTURE.md has the picture.
 var layout = map[string]row{
 	// The library.
-	".":                        {imports: "engine engine/memengine internal/channel internal/hub internal/loop internal/session internal/sys internal/token internal/wire/centrifuge internal/wire/plain ws"},
+	".":                        {imports: "engine engine/memengine internal/arena internal/channel internal/hub internal/loop internal/session internal/sys internal/token internal/wire/centrifuge internal/wire/plain ws"},
 	"ws":                       {outside: "github.com/klauspost/compress"},
 	"engine":                   {},
 	"engine/enginetest":        {imports: "engine"},
@@ -48,6 +48,9 @@ var layout = map[string]row{
 
 	// The tools beside it.
 	"internal/fleet": {imports: "internal/loop internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go"},
+
+	// Simulated subscribers that judge what they get, for tests. What they say and hear is written and read by code of their own.
+	"internal/checker": {imports: ". engine engine/memengine ws", outside: "github.com/shadowspore/fossil-delta google.golang.org/protobuf"},
 
 	"internal/stress": {imports: "internal/fleet internal/loop internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go"},
 

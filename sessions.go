@@ -11,6 +11,7 @@ import (
 
 	"github.com/longwire/longwire/engine"
 	"github.com/longwire/longwire/engine/memengine"
+	"github.com/longwire/longwire/internal/arena"
 	"github.com/longwire/longwire/internal/channel"
 	"github.com/longwire/longwire/internal/hub"
 	"github.com/longwire/longwire/internal/loop"
@@ -127,7 +128,9 @@ func (g *Gateway) newNode() error {
 			}
 		}
 	}
-	g.hub = hub.New(hub.Options{Loops: len(loops), Wake: func(i int) { _ = loops[i].Call(drains[i]) }})
+	memory := arena.Memory{Map: g.options.System.Map, Unmap: g.options.System.Unmap}
+	o.Memory = memory
+	g.hub = hub.New(hub.Options{Loops: len(loops), Memory: memory, Wake: func(i int) { _ = loops[i].Call(drains[i]) }})
 	o.Hub, o.Engine = g.hub, g.engine
 	g.node, err = session.NewNode(o)
 	return err

@@ -8,9 +8,41 @@ import (
 	"math/bits"
 )
 
+// Memory is where chunks come from: zeroed memory outside the Go heap, whose pages cost something when they are first
+// touched. In the heap they would let as much garbage pile up again before the collector runs. The zero value is the Go
+// heap all the same.
+type Memory struct {
+	Map   func(n int) ([]byte, error)
+	Unmap func(b []byte)
+}
+
+// take gives n bytes, and whether they are mapped: where the system has none, the heap may have some.
+func (m *Memory) take(n int) (b []byte, mapped bool) {
+	if m.Map != nil {
+		if b, err := m.Map(n); err == nil {
+			return b, true
+		}
+	}
+	return make([]byte, n), false
+}
+
+func (m *Memory) give(b []byte, mapped bool) {
+	if mapped {
+		m.Unmap(b)
+	}
+}
+
+// chunk is a piece of Memory.
+type chunk struct {
+	b      []byte
+	mapped bool
+}
+
 // Arena keeps byte strings of up to Max bytes. The zero value is ready.
 type Arena struct {
-	chunks [][]byte
+	Memory Memory // set before the first use
+
+	chunks []chunk
 	free   [classes]uint32 // by class: the first of a list of free blocks, each of which begins with the next's reference
 	at     uint32          // units used of the last chunk
 	used   int
@@ -22,7 +54,7 @@ const (
 
 	unit       = 8 // bytes; references count units
 	header     = 2 // bytes before the content: its length
-	chunkUnits = 1 << 13
+	chunkUnits = 1 << 16
 	fine       = 32 // classes of 1 to 32 units, then four to each doubling
 	classes    = fine + 4*7
 )
@@ -79,7 +111,8 @@ func (a *Arena) grow() {
 			a.at += n
 		}
 	}
-	a.chunks = append(a.chunks, make([]byte, chunkUnits*unit))
+	b, mapped := a.Memory.take(chunkUnits * unit)
+	a.chunks = append(a.chunks, chunk{b, mapped})
 	a.at = 0
 	if len(a.chunks) == 1 {
 		a.at = 1 // reference 0 is nobody's
@@ -87,7 +120,7 @@ func (a *Arena) grow() {
 }
 
 func (a *Arena) block(ref uint32) []byte {
-	return a.chunks[ref/chunkUnits][ref%chunkUnits*unit:]
+	return a.chunks[ref/chunkUnits].b[ref%chunkUnits*unit:]
 }
 
 // At is the content of ref. It may be changed in place, and is valid until Free.
@@ -112,4 +145,9 @@ func (a *Arena) Free(ref uint32) {
 func (a *Arena) Used() int { return a.used }
 
 // Reset forgets everything and keeps no memory.
-func (a *Arena) Reset() { *a = Arena{} }
+func (a *Arena) Reset() {
+	for _, c := range a.chunks {
+		a.Memory.give(c.b, c.mapped)
+	}
+	*a = Arena{Memory: a.Memory}
+}

@@ -1,13 +1,18 @@
 package arena
 
+import "unsafe"
+
 // Table finds records by hash: chains through a field of the records themselves, which the caller's link gives, so that a
 // record costs one reference and about one in the table. The zero value is ready.
 type Table struct {
+	Memory Memory // set before the first use
+
 	heads []uint32
+	chunk chunk // what heads lie in
 	n     int
 }
 
-const tableLeast = 16
+const tableLeast = 1 << 10
 
 // First is the first record of the chain for hash, or 0; the caller follows its links and compares.
 func (t *Table) First(hash uint32) uint32 {
@@ -41,8 +46,9 @@ func (t *Table) Remove(ref, hash uint32, link func(uint32) *uint32) {
 }
 
 func (t *Table) resize(size int, link func(uint32) *uint32, hashOf func(uint32) uint32) {
-	old := t.heads
-	t.heads = make([]uint32, size)
+	old, chunk := t.heads, t.chunk
+	t.chunk.b, t.chunk.mapped = t.Memory.take(4 * size)
+	t.heads = unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(t.chunk.b))), size)
 	for _, ref := range old {
 		for ref != 0 {
 			next := *link(ref)
@@ -52,6 +58,7 @@ func (t *Table) resize(size int, link func(uint32) *uint32, hashOf func(uint32) 
 			ref = next
 		}
 	}
+	t.Memory.give(chunk.b, chunk.mapped)
 }
 
 // Len is the number of records.
@@ -69,4 +76,7 @@ func (t *Table) Each(link func(uint32) *uint32, f func(ref uint32) bool) {
 }
 
 // Reset forgets everything and keeps no memory.
-func (t *Table) Reset() { *t = Table{} }
+func (t *Table) Reset() {
+	t.Memory.give(t.chunk.b, t.chunk.mapped)
+	*t = Table{Memory: t.Memory}
+}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/longwire/longwire/engine"
+	"github.com/longwire/longwire/internal/arena"
 )
 
 // Options are of New.
@@ -16,6 +17,8 @@ type Options struct {
 	Loops int // shards
 	// Wake has Shard.Drain called soon on the thread of a loop. Any goroutine calls it.
 	Wake func(loop int)
+	// Memory is where subscriptions and channels are kept.
+	Memory arena.Memory
 	// QueueBytes bounds what waits to be delivered by one loop. Zero means 64 MiB.
 	QueueBytes int
 }
@@ -46,7 +49,9 @@ func New(o Options) *Hub {
 		h.limit = 64 << 20
 	}
 	for i := range h.shards {
-		h.shards[i] = &Shard{hub: h, loop: i}
+		s := &Shard{hub: h, loop: i}
+		s.channels.Memory, s.byName.Memory, s.names.Memory, s.subs.Memory = o.Memory, o.Memory, o.Memory, o.Memory
+		h.shards[i] = s
 	}
 	h.index = make([]index, (o.Loops+63)/64)
 	for i := range h.index {

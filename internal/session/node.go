@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/longwire/longwire/engine"
+	"github.com/longwire/longwire/internal/arena"
 	"github.com/longwire/longwire/internal/channel"
 	"github.com/longwire/longwire/internal/hub"
 	"github.com/longwire/longwire/internal/token"
@@ -37,6 +38,7 @@ type Options struct {
 	SubTokens *token.Verifier // of subscriptions; nil: Tokens
 	Hooks     Hooks
 	Log       *slog.Logger // required
+	Memory    arena.Memory // where what sessions know of their users is kept
 
 	// Insecure lets everybody connect without a token, and subscribe, publish and ask in every channel.
 	Insecure bool

@@ -124,6 +124,7 @@ func NewTable(n *Node, h Host, s *hub.Shard, mem []byte) *Table {
 		rest: make(map[uint32][]byte), held: make(map[uint32]*held), behind: make(map[uint32]*backlog),
 		rates: make(map[uint32]map[uint64]float64), headers: make(map[uint32]map[string]string)}
 	t.conn = unsafe.Slice((*state)(unsafe.Pointer(unsafe.SliceData(mem))), len(mem)/StateSize)
+	t.bytes.Memory, t.users.Memory = n.o.Memory, n.o.Memory
 	t.deliver = t.push
 	return t
 }
