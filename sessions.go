@@ -29,6 +29,15 @@ type (
 	TokenOptions = token.Options
 	// Hooks are the application's say about sessions.
 	Hooks = session.Hooks
+	// Client is a session as Hooks see it; the others are what they are asked and answer.
+	Client           = session.Client
+	ConnectRequest   = session.ConnectRequest
+	ConnectReply     = session.ConnectReply
+	SubscribeRequest = session.SubscribeRequest
+	SubscribeReply   = session.SubscribeReply
+	RefreshReply     = session.RefreshReply
+	PublishRequest   = session.PublishRequest
+	PublishReply     = session.PublishReply
 	// Error is what a client's command is answered with, and what Hooks return for that.
 	Error = session.Error
 	// Disconnect ends a session with a code that tells its client whether to come back.
