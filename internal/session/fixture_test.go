@@ -34,7 +34,8 @@ type bench struct {
 	hub   *hub.Hub
 	table *Table
 	mem   *memengine.Engine
-	slow  *slowEngine // nil: the engine is immediate
+	slow  *slowEngine                                                    // nil: the engine is immediate
+	drop  func(channel string, p *engine.Publication, epoch string) bool // what gets lost on the way to the node
 
 	conns   []*conn // by slot; nil: free
 	byID    map[uint64]*conn
@@ -160,7 +161,9 @@ func (b *bench) now() time.Time { return time.Unix(0, b.clock.Load()) }
 type handler struct{ b *bench }
 
 func (h handler) Publication(channel string, p *engine.Publication, epoch string) {
-	h.b.hub.Publication(channel, p, epoch)
+	if h.b.drop == nil || !h.b.drop(channel, p, epoch) {
+		h.b.hub.Publication(channel, p, epoch)
+	}
 }
 func (h handler) Join(channel string, info *engine.ClientInfo)  { h.b.hub.Join(channel, info) }
 func (h handler) Leave(channel string, info *engine.ClientInfo) { h.b.hub.Leave(channel, info) }
