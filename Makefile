@@ -9,6 +9,9 @@ FUZZTIME  ?= 30s
 CONNS     ?= 1000000
 HOLD      ?= 10m
 BENCHARGS ?=
+FOR       ?= 10m
+CLIENTS   ?= 5000
+SEED      ?= 0
 
 # Modules of their own, beside the one at the root.
 MODULES := $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path '*/node_modules/*' -not -path './tmp/*'))
@@ -87,6 +90,10 @@ fuzz: ## fuzz every target for FUZZTIME (30s)
 	done; \
 	[ $$found -gt 0 ] || { echo "fuzz: found no target"; exit 1; }; \
 	echo "fuzz: $$found targets passed"
+
+.PHONY: checker
+checker: ## let CLIENTS (5000) clients come to grief for FOR (10m) under the race detector, and check all that they get; SEED as it was printed
+	$(GO) test -race -count=1 -timeout 0 -v -run '^TestCheckerFor$$' . -checker.for='$(FOR)' -checker.clients='$(CLIENTS)' -checker.seed='$(SEED)'
 
 .PHONY: bench
 bench: ## measure beside the floor and the Go peers into bench/RESULTS.md; BENCHARGS='-rounds 1' and the like
