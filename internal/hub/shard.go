@@ -2,6 +2,7 @@ package hub
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 
@@ -147,7 +148,7 @@ func (s *Shard) Drain(deliver func(sub uint32, p *Push)) {
 func (s *Shard) More() bool { return s.more }
 
 func (s *Shard) fanOut(p *Push, deliver func(sub uint32, p *Push)) {
-	c := s.find(s.hub.hash([]byte(p.Channel)), []byte(p.Channel))
+	c := s.find(maphash.String(s.hub.seed, p.Channel), []byte(p.Channel))
 	if c == 0 {
 		return
 	}
