@@ -89,7 +89,7 @@ func TestControlBusy(t *testing.T) {
 		for at := range 6 {
 			b := newBench(t, setup{channels: open, waits: true, manual: true, o: Options{Hooks: rpc}})
 			c := b.connect(JSON, "ann")
-			c.send(positioned(2, "y", nil), `{"id":3,"rpc":{"method":"m","data":1}}`, `{"id":4,"rpc":{"method":"m","data":1}}`)
+			c.send(positioned(2, "y", nil), `{"id":3,"rpc":{"method":"m","data":1}}`, `{"id":4,"unsubscribe":{"channel":"z"}}`)
 			for range at {
 				c.serial.step()
 			}

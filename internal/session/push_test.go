@@ -175,6 +175,27 @@ func TestBusyPings(t *testing.T) {
 	}
 }
 
+// TestLatePongs: a client whose pongs could not be read has its time when they can be.
+func TestLatePongs(t *testing.T) {
+	for length := 100 * time.Second; length < 130*time.Second; length += time.Second {
+		b := newBench(t, setup{channels: open, waits: true, manual: true})
+		c := b.connect(JSON, "ann")
+		c.send(`{"id":2,"history":{"channel":"x"}}`)
+		b.advance(length)
+		pings := c.pings
+		b.runAll()
+		b.advance(7 * time.Second)
+		if c.pings != pings || pings < 3 {
+			t.Errorf("busy for %v: %d pings, then %d in all", length, pings, c.pings)
+		}
+		for range pings {
+			c.send(`{}`)
+		}
+		c.expect(0, "2 history 0 at 0")
+		b.empty()
+	}
+}
+
 func TestPublish(t *testing.T) {
 	bothFormats(t, func(t *testing.T, p Protocol) {
 		for _, waits := range []bool{false, true} {
@@ -346,8 +367,13 @@ func TestDelta(t *testing.T) {
 		o.DeltaPublish = true
 		b := newBench(t, setup{channels: o, slots: 32})
 		var c, late *conn
+		// A window that slides: a delta on any other than the one before gives something else.
 		text := func(k int) string {
-			return fmt.Sprintf(`{"n":%d,"long":"%s"}`, k, bytes.Repeat([]byte("the same again and "), 20))
+			w := []byte(`"`)
+			for n := k; n < k+60; n++ {
+				w = fmt.Appendf(w, "%x.", n*n*7919)
+			}
+			return string(append(w, '"'))
 		}
 		subscribe := `{"id":2,"subscribe":{"channel":"x","delta":"fossil"}}`
 		c = b.connect(JSON, "ann")

@@ -473,22 +473,18 @@ func TestServerSideRecovery(t *testing.T) {
 	})
 }
 
-// TestSettleEnds has one server-side subscription end the session while the others wait to be settled.
+// TestSettleEnds has one server-side subscription end the session while others wait to be settled.
 func TestSettleEnds(t *testing.T) {
-	forced := open
-	forced.ForceRecovery = true
-	b := newBench(t, setup{channels: forced})
+	b := newBench(t, setup{channels: open, manual: true})
+	other := b.connect(JSON, "bob")
+	other.send(`{"id":2,"subscribe":{"channel":"a"}}`)
+	// It waits in the queue of the loop while c connects, and is delivered when its first subscription's join is.
+	b.publish("a", "\xff")
 	c := b.accept(JSON)
-	b.manual = true
-	b.hub.Shard(0) // what waits is delivered when the first one's presence is told
-	other := b.accept(JSON)
-	other.send(connectWith(map[string]any{"sub": "bob", "channels": []string{"a", "b", "c"}}))
-	other.got = nil
-	b.publish("a", "\xff") // not for clients that speak JSON
-	b.publish("b", "1")
-	// Both wait in the queue of the loop while c connects.
 	c.send(connectWith(map[string]any{"sub": "ann", "channels": []string{"b", "a", "c"}}))
+	b.check()
 	b.runAll()
+	c.expect(3506, "1 connect")
 	if other.closed == nil || other.closed.Code != 3506 {
 		t.Errorf("closed with %v, want 3506", other.closed)
 	}
