@@ -54,6 +54,8 @@ var layout = map[string]row{
 
 	"internal/stress": {imports: "internal/fleet internal/loop internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go"},
 
+	"internal/avalanche": {imports: "internal/sys"},
+
 	// The command.
 	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},
 	"internal/api":     {imports: "engine internal/session internal/wire/centrifuge internal/wire/json"},
