@@ -43,6 +43,8 @@ type Options struct {
 	// Patience bounds the end of a run, when all clients have to come to rest. Zero means 2 minutes.
 	Patience time.Duration
 	Log      *slog.Logger // of the gateway; nil: none
+
+	spoil func(m *message) // tests: changes what clients hear, before they judge it; the run ends with the first violation
 }
 
 // Report is what came of a run.
@@ -281,6 +283,9 @@ func (r *run) violate(v *Violation) {
 	if r.total++; len(r.violations) < maxViolations {
 		r.violations = append(r.violations, *v)
 	}
+	if r.o.spoil != nil {
+		r.late.Store(true) // that is what it was for
+	}
 }
 
 func (r *run) disconnect(session string, code ws.StatusCode) {
@@ -350,6 +355,9 @@ func (r *run) play(ctx context.Context) error {
 		n := r.made.Add(1)
 		if r.o.RestartEvery > 0 && n%int64(r.o.RestartEvery) == 0 {
 			r.restart()
+		}
+		if r.late.Load() {
+			return false
 		}
 		if r.o.For > 0 {
 			return ctx.Err() == nil && time.Now().Before(end)

@@ -309,6 +309,9 @@ func (c *client) take(payload []byte) bool {
 		return false
 	}
 	for i := range list {
+		if c.r.o.spoil != nil {
+			c.r.o.spoil(&list[i])
+		}
 		if err := c.message(&list[i]); err != nil {
 			if p := (protocolError{}); errors.As(err, &p) {
 				c.violate(Broken, "%v", err)
@@ -334,7 +337,12 @@ func (c *client) message(m *message) error {
 		if s == nil {
 			return nonsense("a publication of channel %q", m.channel)
 		}
-		return c.publication(s, &m.publications[0])
+		for i := range m.publications {
+			if err := c.publication(s, &m.publications[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	case gotOther:
 		return nil
 	}

@@ -32,8 +32,8 @@ type record struct {
 }
 
 type entry struct {
-	number uint64
-	hash   uint64
+	offset uint64
+	hash   uint64 // of the data
 }
 
 // NewLedger makes the ledger of these channels.
@@ -83,7 +83,7 @@ func (l *Ledger) Note(channel string, p *engine.Publication, epoch string) {
 		l.blame(fmt.Errorf("engine: %q has publication %d twice", channel, n))
 	}
 	place := len(r.order)
-	r.order = append(r.order, entry{number: n, hash: maphash.Bytes(l.seed, p.Data)})
+	r.order = append(r.order, entry{offset: p.Offset, hash: maphash.Bytes(l.seed, p.Data)})
 	r.places[n] = place
 	if p.Offset != 0 {
 		s := r.streams[epoch]
@@ -111,17 +111,21 @@ func (l *Ledger) Fault() error {
 	return l.fault
 }
 
-// find is the place of the publication with that data, by its number. same tells whether the rest of the data is right, too.
-func (l *Ledger) find(channel string, data []byte) (place int, same, ok bool) {
+// find is the place and offset of the publication with that data, by its number. same tells whether the rest of the data
+// is right, too.
+func (l *Ledger) find(channel string, data []byte) (place int, offset uint64, same, ok bool) {
 	n, ok := number(data)
 	if !ok {
-		return 0, false, false
+		return 0, 0, false, false
 	}
 	r := l.channels[channel]
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	place, ok = r.places[n]
-	return place, ok && r.order[place].hash == maphash.Bytes(l.seed, data), ok
+	if place, ok = r.places[n]; !ok {
+		return 0, 0, false, false
+	}
+	e := &r.order[place]
+	return place, e.offset, e.hash == maphash.Bytes(l.seed, data), true
 }
 
 // placeOf is the place of the publication with that number.

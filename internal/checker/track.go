@@ -149,7 +149,7 @@ func (t *Track) Subscribed(s Subscription) *Violation {
 
 // Publication is one that was received, its data whole. epoch is empty where the message does not tell it.
 func (t *Track) Publication(offset uint64, epoch string, data []byte) *Violation {
-	place, same, ok := t.Ledger.find(t.Channel, data)
+	place, its, same, ok := t.Ledger.find(t.Channel, data)
 	defer func() { t.note("got", epoch, offset, place) }()
 	switch {
 	case !t.live:
@@ -160,9 +160,12 @@ func (t *Track) Publication(offset uint64, epoch string, data []byte) *Violation
 		return t.violation(WrongData, "publication %d is %.60q (%d bytes), not what was published with that number", offset, data, len(data))
 	}
 	var v *Violation
-	if t.positioned {
+	switch {
+	case t.positioned:
 		v = t.next(offset, epoch, place)
-	} else {
+	case offset != its:
+		v = t.violation(WrongData, "publication %d was published with offset %d", offset, its)
+	default:
 		v = t.following(offset, place)
 	}
 	if t.from < 0 {

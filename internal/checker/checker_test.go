@@ -1,0 +1,72 @@
+package checker
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync/atomic"
+	"testing"
+)
+
+// nth is true once: the n-th time that it is asked.
+type nth struct {
+	n     int64
+	asked atomic.Int64
+}
+
+func (n *nth) now() bool { return n.asked.Add(1) == n.n }
+
+// A run finds what is wrong with what clients hear, whatever way it comes to them. Each case changes one message.
+func TestRunFinds(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		which func(m *message) bool // may be changed
+		spoil func(m *message)
+		want  []Kind // one of them
+	}{
+		{"nothing", func(*message) bool { return false }, nil, nil},
+		{"a publication is lost", isPublication, func(m *message) { m.publications = nil }, []Kind{Gap, Incomplete}},
+		{"a publication comes twice", isPublication, func(m *message) { m.publications = append(m.publications, m.publications[0]) }, []Kind{Duplicate}},
+		{"an offset is another", isPublication, func(m *message) { m.publications[0].offset++ }, []Kind{Gap, WrongData}},
+		{"data is changed", isPublication, func(m *message) {
+			m.publications[0].data = bytes.Replace(bytes.Clone(m.publications[0].data), []byte(`"p"`), []byte(`"q"`), 1)
+		}, []Kind{WrongData}},
+		{"a recovery is not told to have failed", func(m *message) bool {
+			return m.kind == gotSubscribed && m.recovering && !m.recovered
+		}, func(m *message) { m.recovered = true }, []Kind{FalseRecovery}},
+		{"the first of what was recovered is lost", hasRecovered, func(m *message) { m.publications = m.publications[1:] }, []Kind{Gap, Incomplete}},
+		{"what was recovered is lost", hasRecovered, func(m *message) { m.publications = nil }, []Kind{Gap, Incomplete}},
+		{"a subscription ends that did not", isPublication, func(m *message) {
+			*m = message{kind: gotUnsubscribed, channel: m.channel, code: 2500}
+		}, []Kind{Broken, Stray}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			spoil := &nth{n: 20}
+			r, err := Run(context.Background(), Options{Seed: 1, Clients: 40, Channels: 16, Publications: 1200, RestartEvery: 500,
+				spoil: func(m *message) {
+					if c.which(m) && spoil.now() {
+						c.spoil(m)
+					}
+				}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == nil {
+				if r.Total > 0 {
+					t.Error(r)
+				}
+				return
+			}
+			if spoil.asked.Load() < spoil.n {
+				t.Fatalf("nothing was changed: %v", r)
+			}
+			if !slices.ContainsFunc(r.Violations, func(v Violation) bool { return slices.Contains(c.want, v.Kind) }) {
+				t.Errorf("want a violation %v, got %v", c.want, r)
+			}
+		})
+	}
+}
+
+func isPublication(m *message) bool { return m.kind == gotPublication && !m.publications[0].delta }
+
+func hasRecovered(m *message) bool { return m.kind == gotSubscribed && len(m.publications) > 1 }
