@@ -41,7 +41,7 @@ func TestRunFinds(t *testing.T) {
 		}, []Kind{Broken, Stray}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			spoil := &nth{n: 20}
+			spoil := &nth{n: 3}
 			r, err := Run(context.Background(), Options{Seed: 1, Clients: 40, Channels: 16, Publications: 1200, RestartEvery: 500,
 				spoil: func(m *message) {
 					if c.which(m) && spoil.now() {
