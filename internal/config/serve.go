@@ -186,8 +186,8 @@ var options = []Option{
 		},
 	}, {
 		Name: "origins", Group: groupHandshake, Type: "list", Default: "*",
-		Help:  "The origins whose pages may connect to /ws: exact, or like https://*.example.com.",
-		Edge:  "Other pages get 403; clients that are no browsers send no Origin and are always welcome. * is any, which is safe while nothing on /ws depends on cookies, as with the plain protocol; same is the host of the request itself.",
+		Help:  "The origins whose pages may connect by WebSocket: exact, or like https://*.example.com.",
+		Edge:  "Other pages get 403; clients that are no browsers send no Origin and are always welcome. * is any, which is safe while nothing depends on cookies (hooks that are passed the Cookie header do); same is the host of the request itself.",
 		field: func(s *Serve) any { return &s.Origins },
 		check: func(s *Serve) error { return checkOrigins(s.Origins) },
 	},
@@ -228,13 +228,13 @@ var options = []Option{
 		check: func(s *Serve) error { return atLeast(s.MaxMessage, 1) },
 	}, {
 		Name: "write-queue", Group: groupMessages, Type: "size", Default: "1MiB",
-		Help:  "The most that waits for one connection of /ws beyond what its socket holds.",
+		Help:  "The most that waits for one connection beyond what its socket holds.",
 		Edge:  "A connection whose own replies fill it is not read until they are gone; one that others' messages fill ends with the cause slow_consumer. One message may exceed it.",
 		field: func(s *Serve) any { return &s.WriteQueue },
 		check: func(s *Serve) error { return atLeast(s.WriteQueue, 1) },
 	}, {
 		Name: "compression", Group: groupMessages, Type: "bool", Default: "false",
-		Help:  "Agrees to permessage-deflate on /ws where the client offers it.",
+		Help:  "Agrees to permessage-deflate where the client offers it.",
 		Edge:  "Nothing is kept between messages; messages of less than 256 bytes are sent as they are.",
 		field: func(s *Serve) any { return &s.Compression },
 	},
