@@ -36,7 +36,8 @@ func Ramp(from, to float64, d time.Duration) Curve {
 
 // Steps goes from one level to another by steps of size by, of which the first is taken at once and each further one
 // when every has passed. The last step may be smaller; its level lasts for every, too. by is the size, whatever the
-// direction; every and by must be above 0, else, and where from is to, it is to for every.
+// direction; every and by must be above 0, else, and where from is to, it is to for every. It
+// takes memory for each step: the caller bounds them.
 func Steps(from, to, by float64, every time.Duration) Curve {
 	if !(by > 0) || every <= 0 || from == to {
 		return Constant(to, every)

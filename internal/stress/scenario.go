@@ -143,10 +143,14 @@ type Script struct {
 	targetLine int
 }
 
-// Find asks for the breaking point in conns or in rate. The thresholds say what breaks.
+// Find asks for the breaking point in conns or in rate, once the stages are over. The thresholds say what breaks.
 type Find struct {
 	Of Quantity
 	Search
+	// For is how long a measurement takes: 5 s when not given. Hold is how long one takes that confirms what held:
+	// 30 s when not given. Rest is the time to let the server come to rest in after it broke: 2 s when not given.
+	For, Hold, Rest time.Duration
+
 	line int
 }
 
@@ -417,6 +421,9 @@ func (r *reader) find(n *yaml.Node) *Find {
 		{"to", func(n *yaml.Node) error { return number(n, &f.To) }},
 		{"factor", func(n *yaml.Node) error { return number(n, &f.Factor) }},
 		{"precision", func(n *yaml.Node) error { return share(n, &f.Precision) }},
+		{"for", func(n *yaml.Node) error { return duration(n, &f.For, 1) }},
+		{"hold", func(n *yaml.Node) error { return duration(n, &f.Hold, 1) }},
+		{"rest", func(n *yaml.Node) error { return duration(n, &f.Rest, 1) }},
 		{"trials", func(n *yaml.Node) error { return count(n, &f.Trials, 1, 10_000) }},
 	})
 	f.Whole = f.Of == OfConns
@@ -605,6 +612,9 @@ func (s *Script) fill() {
 	if s.Timeout == 0 {
 		s.Timeout = 10 * time.Second
 	}
+	if f := s.Find; f != nil {
+		f.For, f.Hold, f.Rest = fallback(f.For, 5*time.Second), fallback(f.Hold, 30*time.Second), fallback(f.Rest, 2*time.Second)
+	}
 	for i := range s.Scenarios {
 		c := &s.Scenarios[i]
 		takes := func(k string) bool { return slices.Contains(kindKeys[c.Kind], k) }
@@ -742,8 +752,11 @@ func (s *Script) checkStages(wrong func(int, string, ...any)) {
 	for i, g := range s.Stages {
 		switch g.Kind {
 		case SoakStage:
-			if g.For == 0 && i+1 < len(s.Stages) {
+			switch {
+			case g.For == 0 && i+1 < len(s.Stages):
 				wrong(g.line, "stage: a soak without for never ends, and other stages follow it")
+			case g.For == 0 && s.Find != nil:
+				wrong(g.line, "stage: a soak without for never ends, and find begins when it has")
 			}
 			continue
 		case StepStage:
@@ -766,6 +779,9 @@ func (s *Script) checkStages(wrong func(int, string, ...any)) {
 	}
 	if pieces > maxPieces {
 		wrong(0, "stages: they have %.0f steps: want at most %d", pieces, maxPieces)
+	}
+	if s.Find != nil && s.Find.Of == OfRate && level[OfConns] == 0 {
+		wrong(s.Find.line, "find: there are no conns to put a rate on: want a stage that opens some")
 	}
 	opens := func(g Stage) bool { return g.Of == OfConns && g.To > 0 }
 	if len(s.Stages) > 0 && s.Find == nil && !slices.ContainsFunc(s.Stages, opens) {
@@ -822,6 +838,10 @@ type Flags struct {
 	Rate       float64       // exchanges a second once all conns are open; zero means the closed model
 	Seed       uint64
 	Thresholds Thresholds
+	// Find asks for the breaking point of the thresholds, by rate up to Rate where that is given, else by conns up to
+	// MaxConns; the steps are a tenth of that, or Step conns. Duration is then how long a level is held to confirm it;
+	// zero means 30 s.
+	Find bool
 }
 
 // Script is the flags as a script that Check has nothing against, or an error with a hint.
@@ -838,6 +858,11 @@ func (f Flags) Script() (Script, error) {
 		}
 	}
 	all := float64(f.MaxConns)
+	if f.Find && f.Rate == 0 {
+		step := fallback(float64(f.Step), math.Ceil(all/10))
+		s.Find = &Find{Of: OfConns, Search: Search{From: min(step, all), Step: step, To: all, Whole: true}, Hold: f.Duration}
+		return s.checked()
+	}
 	first := all
 	if f.Step > 0 {
 		first = min(all, float64(f.Step))
@@ -853,12 +878,16 @@ func (f Flags) Script() (Script, error) {
 	if first < all {
 		s.Stages = append(s.Stages, Stage{Kind: StepStage, Of: OfConns, To: all, By: float64(f.Step), Every: f.StepEvery})
 	}
+	if f.Find {
+		s.Find = &Find{Of: OfRate, Search: Search{From: f.Rate / 10, Step: f.Rate / 10, To: f.Rate}, Hold: f.Duration}
+		return s.checked()
+	}
 	if f.Rate > 0 {
 		s.Stages = append(s.Stages, Stage{Kind: RampStage, Of: OfRate, To: f.Rate})
 	}
-	s.fill()
-	if err := s.check(true); err != nil {
-		return Script{}, bad("longwire stress --help lists its flags", "%w", err)
+	s, err := s.checked()
+	if err != nil {
+		return Script{}, err
 	}
 	conns, _ := s.Curves()
 	if opening, _ := conns.First(all); f.Duration > 0 && f.Duration <= opening {
@@ -867,5 +896,14 @@ func (f Flags) Script() (Script, error) {
 	}
 	s.Duration = f.Duration
 	s.Stages = append(s.Stages, Stage{Kind: SoakStage})
+	return s, nil
+}
+
+// checked is the script with its defaults, if Check has nothing against it.
+func (s Script) checked() (Script, error) {
+	s.fill()
+	if err := s.check(true); err != nil {
+		return Script{}, bad("longwire stress --help lists its flags", "%w", err)
+	}
 	return s, nil
 }

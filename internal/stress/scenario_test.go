@@ -42,7 +42,7 @@ func TestDecode(t *testing.T) {
 			{Kind: SoakStage, For: time.Minute},
 		},
 		Thresholds: Thresholds{{Figure: "p99", Op: "<", Value: 5e7}, {Figure: "errors", Op: "<", Value: 0.1, Percent: true}},
-		Find:       &Find{Of: OfRate, Search: Search{From: 1000, Step: 500, To: 50_000, Precision: 0.03}},
+		Find:       &Find{Of: OfRate, Search: Search{From: 1000, Step: 500, To: 50_000, Precision: 0.03}, For: 3 * time.Second, Hold: time.Minute, Rest: 2 * time.Second},
 	}
 	for i := range s.Scenarios {
 		s.Scenarios[i].line = 0
@@ -156,6 +156,8 @@ func TestDecodeErrors(t *testing.T) {
 		{"scenarios: [hold]\nstages:\n  - {kind: soak, for: 1s}\n", "p: stages: none of them opens a conn"},
 		{rampHold + "find: {from: 1, step: 1}\n", "p:3: find: there are no thresholds that say what breaks"},
 		{rampHold + "find: {of: conns, from: 1}\nthresholds: p99<1s\n", "p:3: find: search: step 0: want more than 0"},
+		{"scenarios: [echo]\nthresholds: p99<1s\nfind: {from: 1, step: 1}\n", "p:3: find: there are no conns to put a rate on"},
+		{"scenarios: [hold]\nthresholds: p99<1s\nfind: {of: conns, from: 1, step: 1}\nstages: [{kind: soak}]\n", "p:4: stage: a soak without for never ends, and find"},
 		{rampHold + "find: {of: users}\n", `p:3: of: "users" is none of conns, rate`},
 		{"scenarios: [hold]\nstages:\n  - {kind: ramp, of: rate, to: 5, for: 1s}\n", "p: stages: a stage moves the rate, and no scenario has model open"},
 		{"a: &x [*x]\n" + rampHold, "p:1: "},
@@ -226,9 +228,32 @@ func TestFlags(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
+		name  string
+		flags Flags
+		want  Find
+		conns float64 // when the search begins
+	}{
+		{"conns by tenths", Flags{MaxConns: 2005, Find: true}, Find{Of: OfConns, Search: Search{From: 201, Step: 201, To: 2005, Whole: true}, Hold: 30 * s}, 0},
+		{"conns by steps", Flags{MaxConns: 2000, Step: 500, Find: true, Duration: 60 * s}, Find{Of: OfConns, Search: Search{From: 500, Step: 500, To: 2000, Whole: true}, Hold: 60 * s}, 0},
+		{"rate", Flags{MaxConns: 50, Rate: 1000, Find: true, Scenario: Scenario{Kind: EchoKind}}, Find{Of: OfRate, Search: Search{From: 100, Step: 100, To: 1000}, Hold: 30 * s}, 50},
+	} {
+		c.flags.Target = "ws://h/ws"
+		c.flags.Thresholds = Thresholds{{Figure: "p99", Op: "<", Value: 5e7}}
+		c.want.For, c.want.Rest = 5*s, 2*s
+		script, err := c.flags.Script()
+		if err != nil {
+			t.Errorf("find, %s: %v", c.name, err)
+			continue
+		}
+		if conns, _ := script.Curves(); *script.Find != c.want || conns.Last() != c.conns || conns.End() == Forever {
+			t.Errorf("find, %s: %+v after %v; want %+v, %v conns", c.name, *script.Find, conns, c.want, c.conns)
+		}
+	}
+	for _, c := range []struct {
 		flags Flags
 		want  string
 	}{
+		{Flags{MaxConns: 5, Find: true}, "there are no thresholds"},
 		{Flags{MaxConns: 2000, Step: 200, Duration: 10 * s}, "--duration 10s: the last of 2000 conns is due after 18s"},
 		{Flags{}, "--max-conns 0"},
 		{Flags{MaxConns: 5, RampUp: -1}, "--ramp-up -1ns"},
