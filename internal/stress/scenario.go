@@ -24,6 +24,7 @@ const (
 	maxFor    = 1000 * 24 * time.Hour // of one time
 	maxCount  = 1 << 30               // sizes, channels and the like
 	maxItems  = 1000                  // of a list
+	maxErrors = 50                    // that are told at a time
 )
 
 // Kind is what a scenario does with its conns.
@@ -247,6 +248,9 @@ type reader struct {
 }
 
 func (r *reader) wrong(line int, format string, args ...any) {
+	if len(r.errs) == maxErrors {
+		return // a file of another kind has one in every line
+	}
 	r.errs = append(r.errs, fmt.Errorf("%s:%d: %w", r.file, line, fmt.Errorf(format, args...)))
 }
 
@@ -792,14 +796,15 @@ func (s *Script) checkStages(wrong func(int, string, ...any)) {
 // Curves are the conns and the arrivals a second over the run, of equal length. The script must be one that Check has
 // nothing against.
 func (s *Script) Curves() (conns, rate Curve) {
-	both := map[Quantity]*Curve{OfConns: &conns, OfRate: &rate}
+	var parts [2][]Curve // of conns, of rate
+	var level [2]float64
 	for _, g := range s.Stages {
-		from := 0.0
-		if c := both[g.Of]; c != nil {
-			from = c.Last()
+		moves, rests := 0, 1
+		if g.Of == OfRate {
+			moves, rests = 1, 0
 		}
 		var moved Curve
-		switch g.Kind {
+		switch from := level[moves]; g.Kind {
 		case RampStage:
 			moved = Ramp(from, g.To, g.For)
 		case StepStage:
@@ -807,16 +812,13 @@ func (s *Script) Curves() (conns, rate Curve) {
 		case SpikeStage:
 			moved = Spike(from, g.To, g.For)
 		case SoakStage:
-			moved.end = fallback(g.For, Forever)
+			moved = Constant(from, fallback(g.For, Forever))
 		}
-		for q, c := range both {
-			if q == g.Of {
-				*c = Join(*c, moved)
-			} else {
-				*c = Join(*c, Constant(c.Last(), moved.end))
-			}
-		}
+		level[moves] = moved.Last()
+		parts[moves] = append(parts[moves], moved)
+		parts[rests] = append(parts[rests], Constant(level[rests], moved.End()))
 	}
+	conns, rate = Join(parts[0]...), Join(parts[1]...)
 	if s.Duration > 0 {
 		conns, rate = conns.Until(s.Duration), rate.Until(s.Duration)
 	}

@@ -168,6 +168,9 @@ func TestDecodeErrors(t *testing.T) {
 			t.Errorf("%q:\n got %v\nwant %s", c.in, err, c.want)
 		}
 	}
+	if _, err := Decode("p", []byte(strings.Repeat("c: d\n", 1000))); err == nil || strings.Count(err.Error(), "\n") != maxErrors-1 {
+		t.Errorf("1000 wrong lines: %v; want %d errors", err, maxErrors)
+	}
 	if _, err := Decode("p", make([]byte, maxScript+1)); err == nil {
 		t.Error("a file of more than 1 MiB is read")
 	}
