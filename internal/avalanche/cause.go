@@ -121,22 +121,34 @@ func (f *findings) queue() candidate {
 	switch {
 	case !full.seen:
 		return candidate{SlowAccept, f.queueGrows.when, High,
-			fmt.Sprintf("conns wait about %v in the accept queue (%d, limit %d), which %.0f a second leave", round(f.waiting), f.queueMost, f.queueLimit, f.acceptance), faster}
-	case short && !f.stuck:
+			fmt.Sprintf("conns wait about %v in the accept queue (%d, limit %d), which %.0f a second leave", round(f.waiting), f.queueMost, f.queueLimit, f.acceptance) + f.cpu(), faster}
+	case !f.stuck && (short || f.burst > f.queueLimit):
 		c := candidate{SmallBacklog, full.when, High, "the accept queue overflows, and is empty again soon: " + arrives, longer}
+		if !short {
+			c.confidence = Medium
+			c.why = fmt.Sprintf("the accept queue overflows, and is empty again soon: %d conns are begun between two samples, and it holds %d", f.burst, f.queueLimit)
+		}
 		if 2*f.queueMost < f.queueLimit {
 			c.confidence = Medium
 			c.why += "; no sample met the full queue"
 		}
 		return c
-	case !short && f.stuck:
-		return candidate{SlowAccept, earliest(full, f.queueGrows).when, High, "the accept queue is long enough (" + arrives + "), and " + stays, faster}
-	case short && 2*f.acceptance >= f.arrivals:
+	case !f.stuck:
+		return candidate{SlowAccept, full.when, Medium, "the accept queue overflows although it is long enough (" + arrives + "): accepting pauses" + f.cpu(), faster}
+	case !short:
+		return candidate{SlowAccept, earliest(full, f.queueGrows).when, High, "the accept queue is long enough (" + arrives + "), and " + stays + f.cpu(), faster}
+	case 2*f.acceptance >= f.demand:
 		return candidate{SmallBacklog, full.when, Medium, arrives + ", and the server takes most of them: " + stays, longer}
-	case short:
-		return candidate{SlowAccept, full.when, Medium, "a backlog of any length would fill: " + stays + "; it is short too: " + arrives, faster}
 	}
-	return candidate{SlowAccept, full.when, Medium, "the accept queue overflows although it is long enough (" + arrives + "): accepting pauses", faster}
+	return candidate{SlowAccept, full.when, Medium, "a backlog of any length would fill: " + stays + f.cpu() + "; it is short too: " + arrives, faster}
+}
+
+// cpu says how busy the server is, after something else.
+func (f *findings) cpu() string {
+	if f.busy <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("; the server uses %.0f %% of its CPUs", 100*f.busy)
 }
 
 func (f *findings) slow() candidate {
@@ -151,9 +163,7 @@ func (f *findings) slow() candidate {
 	if f.handshakesLate {
 		c.why += ": " + f.handshake.figure
 	}
-	if f.busy > 0 {
-		c.why += fmt.Sprintf("; the server uses %.0f %% of its CPUs", 100*f.busy)
-	}
+	c.why += f.cpu()
 	if !f.queueKnown {
 		c.confidence = Low
 		c.why += "; the accept queue was not seen, so they may have waited there"

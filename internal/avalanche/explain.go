@@ -23,7 +23,7 @@ const (
 )
 
 // Explain names what happened in the first step that broke, in order, and what began it. steps and samples are in the
-// order of time and are not retained.
+// order of time, with a sample at the beginning of the run and several in each step, and are not retained.
 func Explain(steps []Step, samples []Sample) Explanation {
 	i := slices.IndexFunc(steps, func(s Step) bool { return s.Broken })
 	if i < 0 {
@@ -139,7 +139,7 @@ type findings struct {
 
 	attempted, failed int64 // in the step
 	failures          Failures
-	arrivals          float64 // a second, the highest
+	arrivals, demand  float64 // a second, the highest and the mean
 	burst             int64   // the most attempts between two samples
 
 	noPort, noDescriptor, noMemory sight
@@ -165,6 +165,9 @@ func (w *window) examine() *findings {
 	f := &findings{}
 	begin, end := &w.during[0], &w.during[len(w.during)-1]
 	f.attempted = end.Clients.Attempted - begin.Clients.Attempted
+	if d := (end.At - begin.At).Seconds(); d > 0 {
+		f.demand = float64(f.attempted) / d
+	}
 	f.failures = end.Clients.Failed.minus(begin.Clients.Failed)
 	f.failed = f.failures.Sum()
 	for i := range w.during[1:] {
@@ -320,29 +323,24 @@ func (w *window) examineQueue(f *findings) {
 			f.queueLimit, f.queueMost = q.Limit, max(f.queueMost, q.Length)
 		}
 	}
-	// From when the most conns wait: what the queue does, and how fast it is emptied.
-	from := slices.IndexFunc(w.during, func(s Sample) bool { return s.Queue.Known && s.Queue.Length > 0 && 2*s.Queue.Length >= f.queueMost })
-	if from < 0 {
+	// The longest stretch in which most of them wait: how fast they are taken then.
+	from, to := 0, -1
+	for i, begin := 0, 0; i < len(w.during); i++ {
+		if q := &w.during[i].Queue; !q.Known || q.Length == 0 || 2*q.Length < f.queueMost {
+			begin = i + 1
+		} else if i-begin > to-from {
+			from, to = begin, i
+		}
+	}
+	if to <= from {
 		return
 	}
-	// Sampling goes on after the last arrival, when it only empties.
-	to := from
-	for i := from; i < len(w.during); i++ {
-		if i == 0 || w.during[i].Clients.Attempted > w.during[i-1].Clients.Attempted || 2*w.during[i].Queue.Length >= f.queueMost {
-			to = i
-		}
-	}
-	long := 0
-	for i := range w.during[from : to+1] {
-		if 2*w.during[from+i].Queue.Length >= f.queueMost {
-			long++
-		}
-	}
-	f.stuck = long >= 3 && long*5 >= (to-from+1)*4
 	a, b := &w.during[from], &w.during[to]
+	// Fewer samples may each have met the moment after a burst.
+	f.stuck = to-from >= 2 && b.At-a.At >= 3*pause
+	f.waiting = time.Hour
 	if d := (b.At - a.At).Seconds(); d > 0 {
 		f.acceptance = float64(b.Clients.Opened-a.Clients.Opened) / d
-		f.waiting = time.Hour
 		if f.acceptance > 0 {
 			f.waiting = min(f.waiting, time.Duration(float64(f.queueMost)/f.acceptance*float64(time.Second)))
 		}

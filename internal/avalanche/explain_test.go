@@ -102,6 +102,12 @@ var recordings = []struct {
 		}
 		s.Clients.Failed.Connect = 40 * n
 	}, SmallBacklog, Medium, []string{"the accept queue is full", "the server's descriptors run out"}, "the descriptor limit followed 800ms later"},
+	{"small backlog, for bursts", func(n int64, s *Sample) {
+		// 200 in 200 ms are 1000 a second, for which 128 would last longer than a pause.
+		s.Queue.Limit = 128
+		overflow(s, 60)
+		s.Clients.Failed.Connect = 10 * (min(n, 5) - 1)
+	}, SmallBacklog, Medium, []string{"the accept queue overflows"}, "200 conns are begun between two samples, and it holds 128"},
 	{"port exhaustion", func(n int64, s *Sample) {
 		s.Clients.PortRange = 1100
 		fail(s, Failures{NoPort: 100})
@@ -143,6 +149,24 @@ var recordings = []struct {
 		overflow(s, 90*n)
 		s.Clients.Failed.Connect = 50 * n
 	}, SlowAccept, High, []string{"the accept queue is full", "SYNs are dropped", "retransmission storm"}, "long enough"},
+	{"slow accept, between bursts", func(n int64, s *Sample) {
+		// 200 at once, 129 of them wait, and 50 a second are accepted: nearly all are before the next come.
+		s.Queue = Queue{true, max(0, 139-10*n), 128}
+		s.Clients.Opened = nth*perStep + 10*n
+		overflow(s, 71)
+		s.Clients.Failed.Connect = 7 * n
+	}, SlowAccept, High, []string{"the accept queue is full"}, "50 conns a second are accepted"},
+	{"accepting pauses", func(n int64, s *Sample) {
+		s.Clients.Attempted = nth*perStep + 100*n
+		s.Queue.Limit = 128
+		if n == 4 {
+			s.Queue.Length = 129
+		}
+		if n >= 4 {
+			overflow(s, 50)
+		}
+		s.Clients.Failed.Connect = 5 * (n - 1)
+	}, SlowAccept, Medium, []string{"the accept queue is full"}, "accepting pauses"},
 	{"slow accept and a small backlog", func(n int64, s *Sample) {
 		s.Queue = Queue{true, 9, 8}
 		s.Clients.Opened = nth*perStep + 2*n
