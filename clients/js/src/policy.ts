@@ -475,7 +475,7 @@ export function policy<M extends Outgoing>(options: PolicyOptions, random: () =>
         send(e.message);
         break;
       case 'cancel':
-        if (queue.includes(e.message)) drop(queue.indexOf(e.message), 'cancelled');
+        if (queue.includes(e.message)) drop(queue.indexOf(e.message), event);
         break;
       case 'shut':
         if (over()) break;
@@ -486,8 +486,8 @@ export function policy<M extends Outgoing>(options: PolicyOptions, random: () =>
         break;
       case 'abort':
         if (state == 'closed') break;
-        if (socket) act('close', 1000, 'aborted');
-        finish(event, 1000, 'aborted', true);
+        if (socket) act('close', 1000, event);
+        finish(event, 1000, event, true);
     }
   };
 

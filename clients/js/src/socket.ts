@@ -194,7 +194,10 @@ export class LongwireSocket extends EventTarget {
         }
         case 'timer':
           due = a[2];
-          handle = set(() => run({ event: 'timer', name: a[1] }), Math.max(0, due - now()));
+          handle = set(() => {
+            time = Math.max(time, a[2]); // whatever the system's clock says
+            run({ event: 'timer', name: a[1] });
+          }, due - now());
           return;
         case 'clear':
           due = 0;
@@ -289,7 +292,7 @@ export class LongwireSocket extends EventTarget {
       },
     };
     this.run({ event: 'send', message });
-    signal?.addEventListener('abort', () => this.run({ event: 'cancel', message }), { signal: this.ended });
+    if (!this.policy.up) signal?.addEventListener('abort', () => this.run({ event: 'cancel', message }), { signal: this.ended });
   }
 
   close(code?: number, reason?: string): void {

@@ -1,6 +1,12 @@
 // What the tests share.
 import assert from 'node:assert/strict';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 
 /** generator gives the same numbers from 0 up to 1 for the same seed (mulberry32). */
 export function generator(seed) {
@@ -75,4 +81,32 @@ export async function listening(server) {
   const { port } = server.address();
   assert.ok(port > 0);
   return `ws://127.0.0.1:${port}`;
+}
+
+export const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** haveGo says whether there is a Go toolchain to build servers with. */
+export const haveGo = () => spawnSync('go', ['version']).status === 0;
+
+/** longwire builds the gateway of this repository and serves it on a port of its own choosing. */
+export async function longwire(...flags) {
+  const dir = mkdtempSync(join(tmpdir(), 'longwire-'));
+  const program = join(dir, 'longwire');
+  execFileSync('go', ['build', '-o', program, './cmd/longwire'], { cwd: root });
+  const child = spawn(program, ['serve', '--dev', '--addr', '127.0.0.1:0', ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const exited = once(child, 'exit');
+  const stop = () => {
+    child.kill('SIGKILL');
+    return exited.then(() => rmSync(dir, { recursive: true, force: true }));
+  };
+  const said = [];
+  for await (const line of createInterface(child.stderr)) {
+    said.push(line);
+    const addr = / msg=listening addr=(\S+)/.exec(line)?.[1];
+    if (addr) {
+      child.stderr.resume();
+      return { addr, stop };
+    }
+  }
+  throw new Error(`longwire does not listen:\n${said.join('\n')}`);
 }
