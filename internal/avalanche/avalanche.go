@@ -7,6 +7,8 @@
 package avalanche
 
 import (
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/longwire/longwire/internal/sys"
@@ -52,6 +54,35 @@ type Failures struct {
 // Sum is all of them.
 func (f Failures) Sum() int64 {
 	return f.NoPort + f.NoDescriptor + f.NoMemory + f.Refused + f.Reset + f.Connect + f.Handshake + f.Status + f.Other
+}
+
+// FailuresOf sorts attempts that failed, by the words in which a fleet counts them, into kinds.
+func FailuresOf(reasons map[string]int64) (f Failures) {
+	for reason, n := range reasons {
+		switch reason {
+		case "ports_exhausted", "port_in_use":
+			f.NoPort += n
+		case "descriptors":
+			f.NoDescriptor += n
+		case syscall.ENOBUFS.Error(), syscall.ENOMEM.Error():
+			f.NoMemory += n
+		case "refused":
+			f.Refused += n
+		case "reset", "fin":
+			f.Reset += n
+		case "connect_timeout", "kernel_timeout":
+			f.Connect += n
+		case "handshake_timeout":
+			f.Handshake += n
+		default:
+			if strings.HasPrefix(reason, "http_") {
+				f.Status += n
+			} else {
+				f.Other += n
+			}
+		}
+	}
+	return f
 }
 
 // Kernel is the counters of the server's network namespace or, when Clients is true, only those of the clients', on

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -330,6 +331,20 @@ func TestExplainAlways(t *testing.T) {
 	}
 	if e := Explain(steps, samples); e.FirstCause != None {
 		t.Errorf("%q: %s", string(e.FirstCause), e.Why)
+	}
+}
+
+func TestFailuresOf(t *testing.T) {
+	got := FailuresOf(map[string]int64{
+		"ports_exhausted": 1, "port_in_use": 2, "descriptors": 4, "refused": 5, "reset": 6, "fin": 7, "connect_timeout": 8, "kernel_timeout": 9,
+		"handshake_timeout": 10, "http_503": 11, "http_403": 12, "bad_handshake": 13, syscall.ENOMEM.Error(): 14,
+	})
+	want := Failures{NoPort: 3, NoDescriptor: 4, NoMemory: 14, Refused: 5, Reset: 13, Connect: 17, Handshake: 10, Status: 23, Other: 13}
+	if got != want || got.Sum() != 102 {
+		t.Errorf("failures = %+v (%d), want %+v (102)", got, got.Sum(), want)
+	}
+	if s := got.String(); !strings.Contains(s, "3 without a local port, 4 without a descriptor here") || !strings.HasSuffix(s, "13 otherwise") {
+		t.Errorf("in words: %s", s)
 	}
 }
 
