@@ -312,7 +312,9 @@ func disconnectCause(d *Disconnect) Cause {
 		c.Kind = CauseSlow
 	case 3012:
 		c.Kind = CauseHeartbeat
-	case 3013, 3504, 3505, 3508, 3509:
+	case 3013:
+		c.Kind, c.Detail = CauseRefused, "too_many_requests" // the reason has a time in it
+	case 3504, 3505, 3508, 3509:
 		c.Kind = CauseRefused
 	case 3500, 3502, 3507:
 		c.Kind = CauseUnauthorized

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -40,8 +41,11 @@ type serverSub struct {
 
 func (t *Table) connect(k call, st *state, c *centrifuge.Command) {
 	if !t.n.connects.take(t.host.Now()) {
-		// The client's backoff spreads the next try; waiting here would only make it time out.
-		t.close(k.i, centrifuge.DisconnectTooManyRequests)
+		// Waiting here would only make it time out. SDKs back off at random; the reason is for those that listen.
+		later := (t.n.connects.later(t.host.Now()) + time.Second - 1) / time.Second
+		d := *centrifuge.DisconnectTooManyRequests
+		d.Reason += fmt.Sprintf(", retry after %d s", later)
+		t.close(k.i, &d)
 		return
 	}
 	recover := recoveries(c.Subs)

@@ -173,6 +173,7 @@ type bucket struct {
 	cost, burst int64 // nanoseconds
 	start       time.Time
 	used        atomic.Int64 // nanoseconds since start up to which what was let through is paid for
+	line        atomic.Int64 // nanoseconds since start up to which places were given to who was turned away
 }
 
 // newBucket is a full bucket.
@@ -199,6 +200,19 @@ func (b *bucket) take(now time.Time) bool {
 		}
 		if b.used.CompareAndSwap(used, next) {
 			return true
+		}
+	}
+}
+
+// later is when one that was turned away may come again: everybody gets a place of his own, one after the other at the
+// rate, so that they do not all come back together. At most five minutes.
+func (b *bucket) later(now time.Time) time.Duration {
+	t := int64(now.Sub(b.start))
+	for {
+		line := b.line.Load()
+		at := min(max(line, t)+b.cost, t+int64(5*time.Minute))
+		if b.line.CompareAndSwap(line, at) {
+			return time.Duration(at - t)
 		}
 	}
 }
