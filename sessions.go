@@ -124,6 +124,14 @@ func (g *Gateway) newNode() error {
 			return fmt.Errorf("config: SubTokens: %w", err)
 		}
 	}
+	for _, e := range g.endpoints {
+		if e.protocol == protocolNone {
+			continue
+		}
+		if o.Beat = max(o.Beat, e.Heartbeat.Ping); e.Heartbeat.Ping < 0 {
+			o.Beat = max(o.Beat, 12*time.Hour) // nobody comes by to repeat that a client is there
+		}
+	}
 	if g.engine = c.Engine; g.engine == nil {
 		g.engine = memengine.New(nil)
 	}
@@ -191,9 +199,6 @@ func (f *front) openSession(i uint32, h *ws.Handshake, req *ws.Request) {
 	}
 	o.Frames = hasParameter(q, "cf_ws_frame_ping_pong=true")
 	f.sessions.Open(i, o)
-	if o.Frames {
-		f.l.SetTimer(i, f.g.endpoints[f.conn[i].endpoint].Heartbeat.Ping)
-	}
 }
 
 func hasParameter(query []byte, p string) bool {

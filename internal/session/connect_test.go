@@ -454,3 +454,19 @@ func TestRefreshHookHangs(t *testing.T) {
 	c.expect(3501)
 	b.empty()
 }
+
+// What comes with a connect command that gets an error is not held against the client, which may connect again.
+func TestCommandsBehindAFailedConnect(t *testing.T) {
+	b := newBench(t, setup{channels: open, o: Options{Pong: -1}})
+	c := b.accept(JSON)
+	expired := sign("HS256", testSecret, map[string]any{"sub": "ann", "exp": 1})
+	c.send(fmt.Sprintf("{\"id\":1,\"connect\":{\"token\":%q}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}", expired))
+	if c.closed != nil {
+		t.Fatalf("closed with %v", c.closed)
+	}
+	c.send(fmt.Sprintf(`{"id":3,"connect":{"token":%q}}`, sign("HS256", testSecret, map[string]any{"sub": "ann"})))
+	c.send(`{"id":4,"subscribe":{"channel":"news"}}`)
+	if c.closed != nil || b.n.Subs.Load() != 1 {
+		t.Errorf("closed %v, %d subscriptions after the second try, want open and 1", c.closed, b.n.Subs.Load())
+	}
+}

@@ -49,6 +49,7 @@ type Options struct {
 	Name    string // of the node
 
 	Ping          time.Duration // between the server's pings; at least a second
+	Beat          time.Duration // the longest time from one Timer to the next, of sessions with pings of the loop's; 0: Ping
 	Pong          time.Duration // for the client's answer; 0: none is asked for
 	Grace         time.Duration // after an expiry, for a refresh
 	Stale         time.Duration // from the upgrade to the connect command
@@ -70,7 +71,6 @@ type Node struct {
 	Sessions  atomic.Int64 // connected
 	Subs      atomic.Int64
 	Published atomic.Uint64
-	Delivered atomic.Uint64
 	Recovered atomic.Uint64 // subscriptions that got all they had missed
 	Lost      atomic.Uint64 // that could not
 	Slow      atomic.Uint64 // publications that slow subscribers did not get, by policy

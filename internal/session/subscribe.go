@@ -10,6 +10,7 @@ import (
 	"github.com/longwire/longwire/internal/channel"
 	"github.com/longwire/longwire/internal/hub"
 	"github.com/longwire/longwire/internal/wire/centrifuge"
+	"github.com/longwire/longwire/internal/wire/json"
 )
 
 // Subscriptions: how they begin, recover, and end.
@@ -204,9 +205,7 @@ func (t *Table) begin(k call, st *state, name []byte, p plan, done func(sub uint
 	if p.server {
 		sb.Flags |= hub.SubServer
 	}
-	if len(p.info) > 0 && len(p.info) <= maxChanInfo {
-		sb.Info = t.bytes.Put(p.info)
-	}
+	t.setSubInfo(sb, p.info)
 	r := &centrifuge.SubscribeResult{Data: p.data}
 	if p.expires != 0 && p.flags&hub.SubRefreshes == 0 {
 		r.Expires, r.TTL = true, p.expires-min(p.expires, t.now())
@@ -334,7 +333,9 @@ func (n *Node) told(err error) {
 }
 
 // presenceTTL is for how long presence is noted: a session repeats it with each ping.
-func (t *Table) presenceTTL() time.Duration { return 2*t.n.o.Ping + t.n.o.Pong + 10*time.Second }
+func (t *Table) presenceTTL() time.Duration {
+	return 2*max(t.n.o.Ping, t.n.o.Beat) + t.n.o.Pong + 10*time.Second
+}
 
 // renew repeats presence.
 func (t *Table) renew(i uint32, st *state) {
@@ -473,7 +474,8 @@ func (t *Table) subRefresh(k call, st *state, name, tok []byte) {
 
 func (t *Table) setSubInfo(sb *hub.Sub, info []byte) {
 	t.bytes.Free(sb.Info)
-	if sb.Info = 0; len(info) > 0 && len(info) <= maxChanInfo {
+	// What is no JSON could not be shown to clients that speak it.
+	if sb.Info = 0; len(info) > 0 && len(info) <= maxChanInfo && json.Valid(info) {
 		sb.Info = t.bytes.Put(info)
 	}
 }

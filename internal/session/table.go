@@ -13,6 +13,7 @@ import (
 	"github.com/longwire/longwire/internal/arena"
 	"github.com/longwire/longwire/internal/hub"
 	"github.com/longwire/longwire/internal/wire/centrifuge"
+	"github.com/longwire/longwire/internal/wire/json"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -184,9 +185,13 @@ func (t *Table) commands(i uint32, b []byte) (n int) {
 			t.close(i, centrifuge.DisconnectBadRequest)
 			return n
 		}
+		connect := c.Method == centrifuge.Connect
 		t.command(i, st, c)
-		if !st.open() {
+		switch {
+		case !st.open():
 			return n
+		case connect && st.phase == phaseOpened && st.busy == 0:
+			return n // it failed: what came with it, in the hope that it would not, is not held against the client
 		}
 		if st.busy > 0 {
 			if rest := r.Rest(); len(rest) > 0 {
@@ -278,7 +283,9 @@ func (t *Table) do(i uint32, waits bool, work func(ctx context.Context) (then fu
 			}
 			if b, ok := t.rest[i]; ok {
 				delete(t.rest, i)
-				t.commands(i, b)
+				if st.phase == phaseConnected {
+					t.commands(i, b)
+				}
 			}
 			if !st.open() || st.busy > 0 {
 				return
@@ -493,6 +500,9 @@ func (t *Table) who(st *state) (user, info []byte) {
 
 // setWho keeps the user and info of conn i.
 func (t *Table) setWho(st *state, user string, info []byte) error {
+	if len(info) > 0 && !json.Valid(info) {
+		info = nil // it could not be shown to clients that speak JSON
+	}
 	if 2+len(user)+len(info) > arena.Max {
 		return errWhoTooLong
 	}
