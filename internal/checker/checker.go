@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -149,8 +150,9 @@ type run struct {
 	late    atomic.Bool                      // the end has taken too long
 	ready   [phaseSettling + 1]chan struct{} // by phase: has one for each client that has all its subscriptions, or never will
 	clients []*client
-	made    atomic.Int64 // publications, by publishers
-	asked   atomic.Int64 // publications that clients wanted to make
+	removed []atomic.Uint64 // by channel: what is above this offset was not removed from its history
+	made    atomic.Int64    // publications, by publishers
+	asked   atomic.Int64    // publications that clients wanted to make
 
 	count struct {
 		conns, published, received, deltas, cuts, stalls, slow, recovered, unrecovered, insufficient, restarts, removed, waits atomic.Int64
@@ -186,6 +188,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	r := &run{o: o, pace: make(bell, 1), patience: 500 * time.Millisecond,
 		conns: make(map[string]lifeOf), ends: make(map[lifeOf]endCause)}
+	r.removed = make([]atomic.Uint64, o.Channels+1)
 	for i := range r.ready {
 		r.ready[i] = make(chan struct{}, o.Clients+steady)
 	}
@@ -399,29 +402,36 @@ const publisherCount = 4
 // publish makes publications in every publisherCount-th channel, and faults of the engine.
 func (r *run) publish(k int, more func() bool) {
 	rnd := rand.New(rand.NewPCG(r.o.Seed, uint64(k)+10))
-	var channels []string
+	var channels []int
 	for i := k; i < len(r.channels); i += publisherCount {
-		channels = append(channels, r.channels[i])
+		channels = append(channels, i)
 	}
 	if len(channels) == 0 {
 		return
 	}
 	for n := 0; more(); n++ {
-		ch := channels[rnd.IntN(len(channels))]
+		i := channels[rnd.IntN(len(channels))]
 		if k == 0 && n%4 == 0 {
-			ch = largeChannel
+			i = len(r.channels)
 		}
-		r.publishOne(rnd, ch)
+		r.publishOne(rnd, r.channel(i))
 		if n%8 == 7 && !r.pace.wait(r.together) {
 			r.count.waits.Add(1)
 		}
-		if rnd.IntN(400) == 0 && namespaceOf(ch) != namespaceLive {
-			r.count.removed.Add(1)
-			if err := r.gateway.RemoveHistory(context.Background(), ch); err != nil {
-				r.violate(&Violation{Kind: Broken, Channel: ch, Detail: err.Error()})
-			}
+		if rnd.IntN(400) == 0 && namespaceOf(r.channel(i)) != namespaceLive {
+			r.removeHistory(i)
 		}
 	}
+}
+
+func (r *run) removeHistory(i int) {
+	r.count.removed.Add(1)
+	r.removed[i].Store(math.MaxUint64)
+	if err := r.gateway.RemoveHistory(context.Background(), r.channel(i)); err != nil {
+		r.violate(&Violation{Kind: Broken, Channel: r.channel(i), Detail: err.Error()})
+	}
+	top, _ := r.ledger.Top(r.channel(i))
+	r.removed[i].Store(top.Offset)
 }
 
 func (r *run) restart() {

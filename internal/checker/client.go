@@ -131,7 +131,7 @@ func (c *client) dial() (*conn, error) {
 		more += "&cf_ws_frame_ping_pong=true"
 	}
 	d.Target = target(path, c.number, c.life, more)
-	return dial(c.r.addr, d)
+	return dial(c.r.addr, d, c.large)
 }
 
 // say puts a command into the next message.
@@ -422,6 +422,10 @@ func (c *client) subscribed(s *sub, m *message) error {
 	}
 	s.state, s.delta, s.base, s.endless = subLive, m.delta, nil, c.r.phase.Load() != phaseFinal && c.r.o.Faults.Lose == 0
 	s.spans++
+	s.Kept = 0
+	if since, _ := s.Since(); since.Offset >= c.r.removed[s.index].Load() {
+		s.Kept = uint64(s.kind.options().HistorySize)
+	}
 	if v := s.Subscribed(is); v != nil {
 		c.r.violate(v)
 	}
@@ -476,6 +480,9 @@ func (c *client) unsubscribed(s *sub, code uint32) error {
 	switch code {
 	case 2500:
 		c.r.count.insufficient.Add(1)
+		if c.r.o.Faults.Lose == 0 && c.r.count.restarts.Load() == 0 {
+			c.r.violate(s.violation(Needless, "told of a gap, and none can be"))
+		}
 	case 2000: // by an action of ours, sooner or later
 	default:
 		return nonsense("unsubscribed from %q with %d", s.Channel, code)

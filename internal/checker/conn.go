@@ -22,13 +22,16 @@ const writeTimeout = 20 * time.Second
 
 var maskKey = [4]byte{0x5a, 0xc3, 0x17, 0x88}
 
-// dial connects and shakes hands.
-func dial(addr string, d ws.Dial) (*conn, error) {
+// dial connects and shakes hands. small bounds the receive buffer, which the system makes very large for those who read.
+func dial(addr string, d ws.Dial, small bool) (*conn, error) {
 	tcp, err := net.DialTimeout("tcp", addr, writeTimeout)
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{tcp: tcp.(*net.TCPConn)}
+	if small {
+		_ = c.tcp.SetReadBuffer(128 << 10) // a wish
+	}
 	if err := c.handshake(addr, d); err != nil {
 		_ = c.tcp.Close()
 		return nil, err

@@ -23,6 +23,7 @@ const (
 	Late                      // a publisher was answered before it had its own publication
 	Ended                     // a connection ended for no good reason
 	Broken                    // the server does not keep to the protocol
+	Needless                  // a subscription was interrupted, or not recovered, for no reason
 
 	kinds
 )
@@ -30,7 +31,7 @@ const (
 // String is the kind in a word or two.
 func (k Kind) String() string {
 	return [kinds]string{"gap", "duplicate", "reorder", "wrong data", "unpublished", "false recovery", "stray", "incomplete",
-		"late", "ended", "broken"}[k]
+		"late", "ended", "broken", "needless"}[k]
 }
 
 // Violation is one thing that must not happen.
@@ -56,6 +57,9 @@ type Track struct {
 	// Lossless says that nothing is lost between the engine and the node, so that a subscription without a position
 	// has no gap either.
 	Lossless bool
+	// Kept is how many publications of the channel surely are in its history, if there are that many: a recovery of so
+	// many cannot fail but with the epoch. Zero: nobody knows.
+	Kept uint64
 
 	live       bool
 	positioned bool
@@ -140,6 +144,9 @@ func (t *Track) Subscribed(s Subscription) *Violation {
 		case s.Offset != before.Offset:
 			return t.violation(FalseRecovery, "recovered from %d, and %d was seen last", s.Offset, before.Offset)
 		}
+	}
+	if s.Asked && !s.Recovered && known && s.Epoch == before.Epoch && s.Offset >= before.Offset && s.Offset-before.Offset <= t.Kept {
+		return t.violation(Needless, "not recovered from %d, and the end is %d", before.Offset, s.Offset)
 	}
 	if _, ok := t.Ledger.at(t.Channel, s.Epoch, s.Offset); !ok && s.Offset != 0 {
 		return t.violation(Unpublished, "subscribed at %d of epoch %s, which there never was", s.Offset, s.Epoch)

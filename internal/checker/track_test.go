@@ -117,6 +117,8 @@ func TestTrack(t *testing.T) {
 		{"recovered", "kept:1", false, []move{at("a", 3), got(4, 5), cut, recovered("a", 5), got(6, 7, 8)}, nil},
 		{"recovered twice", "kept:1", false, []move{at("a", 3), got(4), cut, recovered("a", 4), got(5), cut, recovered("a", 5), got(6)}, nil},
 		{"not recovered, and told", "kept:1", false, []move{at("a", 3), got(4, 5), cut, unrecovered("a", 9), got(10)}, nil},
+		{"not recovered, and it could have been", "kept:1", false, []move{at("a", 3), got(4, 5), cut, unrecovered("a", 8)}, []Kind{Needless}},
+		{"not recovered where nothing was missed", "kept:1", false, []move{at("a", 3), got(4, 5), cut, unrecovered("a", 5)}, []Kind{Needless}},
 		{"another epoch, and told", "kept:1", false, []move{at("a", 3), got(4, 5), cut, unrecovered("b", 1), had(2, "", data(12))}, nil},
 		{"recovered, and something is missing", "kept:1", false, []move{at("a", 3), got(4, 5), cut, recovered("a", 5), got(7)}, []Kind{Gap}},
 		{"recovered, and something is missing behind what was", "kept:1", false, []move{at("a", 3), cut, recovered("a", 3), got(4, 5), got(8)}, []Kind{Gap}},
@@ -150,7 +152,7 @@ func TestTrack(t *testing.T) {
 		{"kept, without a position: a gap", "kept:1", false, []move{subscribed, got(3), got(5)}, []Kind{Gap}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			track := &Track{Ledger: published(t), Channel: c.channel, Lossless: !c.lossy}
+			track := &Track{Ledger: published(t), Channel: c.channel, Lossless: !c.lossy, Kept: 3}
 			var kinds []Kind
 			var all []*Violation
 			for _, m := range c.moves {
