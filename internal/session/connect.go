@@ -49,12 +49,15 @@ func (t *Table) connect(k call, st *state, c *centrifuge.Command) {
 		return
 	}
 	recover := recoveries(c.Subs)
-	tok := string(c.Token)
 	hook := t.n.o.Hooks.Connect
 	switch {
-	case tok != "":
-		verify := func(ctx context.Context) func() {
-			cl, err := t.n.o.Tokens.Connect(ctx, []byte(tok))
+	case len(c.Token) > 0:
+		tok, slow := c.Token, t.n.o.Tokens.Slow(c.Token)
+		if slow {
+			tok = slices.Clone(tok) // the message is gone by then
+		}
+		t.do(k.i, slow, func(ctx context.Context) func() {
+			cl, err := t.n.o.Tokens.Connect(ctx, tok)
 			return func() {
 				if err != nil {
 					t.fail(k, nil, tokenError(err, centrifuge.DisconnectInvalidToken))
@@ -66,8 +69,7 @@ func (t *Table) connect(k call, st *state, c *centrifuge.Command) {
 				}
 				t.connected(k, st, cr, recover)
 			}
-		}
-		t.do(k.i, t.n.o.Tokens.Slow([]byte(tok)), verify)
+		})
 	case hook != nil:
 		cl := t.client(k.i, st)
 		cl.Name, cl.Version = string(c.Name), string(c.Version)
