@@ -97,10 +97,10 @@ export class LongwireSocket extends EventTarget {
   declare readonly CLOSING: 2;
   declare readonly CLOSED: 3;
 
-  onopen: ((this: LongwireSocket, event: Event) => unknown) | null = null;
-  onmessage: ((this: LongwireSocket, event: MessageEvent) => unknown) | null = null;
-  onerror: ((this: LongwireSocket, event: Event) => unknown) | null = null;
-  onclose: ((this: LongwireSocket, event: CloseEvent) => unknown) | null = null;
+  onopen: WebSocket['onopen'] = null;
+  onmessage: WebSocket['onmessage'] = null;
+  onerror: WebSocket['onerror'] = null;
+  onclose: WebSocket['onclose'] = null;
 
   readonly url: string;
   protocol = '';
@@ -232,7 +232,7 @@ export class LongwireSocket extends EventTarget {
     });
 
     for (const type of ['open', 'message', 'error', 'close'] as const) {
-      this.addEventListener(type, (e: Event) => (this[`on${type}`] as ((e: Event) => unknown) | null)?.(e));
+      this.addEventListener(type, (e: Event) => (this as unknown as Record<string, ((e: Event) => unknown) | null>)[`on${type}`]?.(e));
     }
     const listen = (target: EventTarget | undefined, type: string, event: () => string) =>
       target?.addEventListener?.(type, () => run({ event: event() } as Plain), { signal: ending.signal });
