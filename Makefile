@@ -33,9 +33,10 @@ setup: ## install what the tests need
 	@scripts/setup
 
 .PHONY: test
-test: check ## check, then every test of every module under the race detector
+test: check ## check, then every test of every module under the race detector, and of clients/js
 	$(GO) test -race -count=1 -timeout 15m ./...
 	@for m in $(MODULES); do echo "test: module $$m"; (cd "$$m" && $(GO) test -race -count=1 -timeout 15m ./...); done
+	@if command -v npm >/dev/null; then scripts/test-js; else echo "test: no npm: clients/js is not tested"; fi
 	@echo "test: passed"
 
 .PHONY: check
