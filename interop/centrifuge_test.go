@@ -10,7 +10,6 @@ import (
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/api"
-	"github.com/longwire/longwire/internal/session"
 )
 
 const (
@@ -60,14 +59,15 @@ func serveAPI(t *testing.T, c longwire.Config) *longwire.Gateway {
 // everybody, as the SDKs' own tests expect; one has tokens, rights and a ping every two seconds.
 func TestCentrifugeSDK(t *testing.T) {
 	node := nodeWith(t, "ws", "centrifuge")
+	send := func(context.Context, longwire.Client, []byte) error { return nil }
 	open := longwire.Config{Endpoints: []longwire.Endpoint{longwire.Centrifuge(centrifugePath)},
-		Sessions: longwire.Sessions{Insecure: true}, Tokens: longwire.TokenOptions{HMACSecret: []byte(tokenSecret)}}
+		Sessions: longwire.Sessions{Insecure: true}, Tokens: longwire.TokenOptions{HMACSecret: []byte(tokenSecret)}, Hooks: longwire.Hooks{Send: send}}
 	open.Channels, open.Namespaces = openChannels()
 	strict := longwire.Config{Endpoints: []longwire.Endpoint{longwire.Centrifuge(centrifugePath)},
 		Sessions:   longwire.Sessions{Anonymous: true, Ping: 2 * time.Second, Pong: 1900 * time.Millisecond, Grace: time.Second},
 		Tokens:     longwire.TokenOptions{HMACSecret: []byte(tokenSecret)},
 		Namespaces: strictChannels(),
-		Hooks: longwire.Hooks{RPC: func(_ context.Context, _ session.Client, method string, data []byte) ([]byte, error) {
+		Hooks: longwire.Hooks{Send: send, RPC: func(_ context.Context, _ longwire.Client, method string, data []byte) ([]byte, error) {
 			if method != "echo" {
 				return nil, &longwire.Error{Code: 104, Message: "method not found"}
 			}

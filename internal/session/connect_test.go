@@ -46,7 +46,7 @@ func TestBadInput(t *testing.T) {
 		{name: "ping of a client", send: []string{anonymous, `{"id":2,"ping":{}}`}, closed: 3501, want: []string{"1 connect"}},
 		{name: "a pong to no ping", send: []string{anonymous, `{}`}, closed: 3501, want: []string{"1 connect"}},
 		{name: "a pong with an id", send: []string{anonymous, `{"id":2}`}, closed: 3501, want: []string{"1 connect"}},
-		{name: "send", send: []string{anonymous, `{"send":{"data":{}}}`}, want: []string{"1 connect"}},
+		{name: "send to nobody", send: []string{anonymous, `{"send":{"data":{}}}`}, closed: 3508, want: []string{"1 connect"}},
 		{name: "no channel", send: []string{anonymous, `{"id":2,"subscribe":{}}`}, closed: 3501, want: []string{"1 connect"}},
 		{name: "unsubscribe no channel", send: []string{anonymous, `{"id":2,"unsubscribe":{}}`}, closed: 3501, want: []string{"1 connect"}},
 		{name: "publish no data", send: []string{anonymous, `{"id":2,"publish":{"channel":"news"}}`}, closed: 3501, want: []string{"1 connect"}},

@@ -37,6 +37,9 @@ type Hooks struct {
 	SubRefresh func(ctx context.Context, c Client, channel string) (RefreshReply, error)
 	// Publish decides on publications in channels of namespaces with PublishHook, and may change them.
 	Publish func(ctx context.Context, c Client, r PublishRequest) (PublishReply, error)
+	// Send has what clients send without wanting an answer; without it they are disconnected with 3508, since nothing else
+	// could tell them that nobody listens. Of its errors only a *Disconnect reaches the client.
+	Send func(ctx context.Context, c Client, data []byte) error
 	// RPC answers the client's rpc commands; without it they get ErrNotAvailable.
 	RPC func(ctx context.Context, c Client, method string, data []byte) ([]byte, error)
 }

@@ -111,6 +111,27 @@ func (t *Table) mayPublish(i uint32, o *channel.Options, name []byte) bool {
 	return true
 }
 
+// sent hands a message without an answer to the application.
+func (t *Table) sent(i uint32, st *state, data []byte) {
+	hook := t.n.o.Hooks.Send
+	if hook == nil {
+		t.close(i, centrifuge.DisconnectNotAvailable)
+		return
+	}
+	cl, own := t.client(i, st), slices.Clone(data)
+	t.do(i, true, func(ctx context.Context) func() {
+		err := hook(ctx, cl, own)
+		return func() {
+			if err == nil {
+				return
+			}
+			if _, d := t.n.replyError(err); d != nil {
+				t.close(i, d)
+			}
+		}
+	})
+}
+
 func (t *Table) rpc(k call, st *state, method string, data []byte) {
 	hook := t.n.o.Hooks.RPC
 	if hook == nil {

@@ -251,7 +251,7 @@ func (t *Table) command(i uint32, st *state, c *centrifuge.Command) {
 	case centrifuge.RPC:
 		t.rpc(k, st, string(c.RPCMethod), c.Data)
 	case centrifuge.Send:
-		// Messages without an answer have nobody to go to, as long as no hook takes them.
+		t.sent(k.i, st, c.Data)
 	case centrifuge.Refresh:
 		t.refresh(k, st, c.Token)
 	case centrifuge.SubRefresh:
