@@ -143,7 +143,8 @@ type run struct {
 	addr     string
 	channels []string // by namespace in turn, without the large one
 	pads     pads
-	pace     bell          // rings when clients get on: publishers wait for them
+	bell     chan struct{} // has one when clients got on: publishers wait for them
+	moves    atomic.Int64
 	patience time.Duration // for one message, before a client does something by itself
 
 	phase   atomic.Int32
@@ -186,7 +187,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	r := &run{o: o, pace: make(bell, 1), patience: 500 * time.Millisecond,
+	r := &run{o: o, bell: make(chan struct{}, 1), patience: 500 * time.Millisecond,
 		conns: make(map[string]lifeOf), ends: make(map[lifeOf]endCause)}
 	r.removed = make([]atomic.Uint64, o.Channels+1)
 	for i := range r.ready {
@@ -415,7 +416,7 @@ func (r *run) publish(k int, more func() bool) {
 			i = len(r.channels)
 		}
 		r.publishOne(rnd, r.channel(i))
-		if n%8 == 7 && !r.pace.wait(r.together) {
+		if n%8 == 7 && !r.keepTogether() {
 			r.count.waits.Add(1)
 		}
 		if rnd.IntN(400) == 0 && namespaceOf(r.channel(i)) != namespaceLive {
@@ -450,32 +451,38 @@ func (r *run) publishOne(rnd *rand.Rand, channel string) {
 	}
 }
 
-// bell rings when something has changed.
-type bell chan struct{}
+// moved is called when a client has got on. It has publishers look once for as many clients as a look takes long.
+func (r *run) moved() {
+	if r.moves.Add(1)%int64(1+len(r.clients)/32) == 0 {
+		r.ring()
+	}
+}
 
-func (b bell) changed() {
+// ring wakes one publisher that waits.
+func (r *run) ring() {
 	select {
-	case b <- struct{}{}:
+	case r.bell <- struct{}{}:
 	default:
 	}
 }
 
-// wait returns when ok holds, which is asked again whenever something has changed. It is for pacing, so it gives up
-// after a while, and reports false.
-func (b bell) wait(ok func() bool) bool {
-	if ok() {
+// keepTogether returns when clients are together again. It is for pacing, so it gives up after a while, and reports false.
+func (r *run) keepTogether() bool {
+	if r.together() {
 		return true
 	}
-	patience := time.NewTimer(5 * time.Second)
+	patience, look := time.NewTimer(5*time.Second), time.NewTicker(100*time.Millisecond)
 	defer patience.Stop()
-	for !ok() {
+	defer look.Stop()
+	for !r.together() {
 		select {
-		case <-b:
+		case <-r.bell:
+		case <-look.C: // the last move may not have rung
 		case <-patience.C:
 			return false
 		}
 	}
-	b.changed() // others may wait, too
+	r.ring() // others may wait, too
 	return true
 }
 

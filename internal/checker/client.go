@@ -212,7 +212,7 @@ func (c *client) session(conn *conn) (done bool) {
 			}
 			return false
 		case ev.Op == ws.NoEvent:
-			c.turn = 0
+			c.turn--
 		case ev.Op == ws.OpPing:
 			c.conn.out = ws.AppendFrame(c.conn.out[:0], ws.Client, ws.OpPong, ev.Payload, maskKey)
 			if conn.flush(len(conn.out)) != nil {
@@ -226,7 +226,7 @@ func (c *client) session(conn *conn) (done bool) {
 				return false
 			}
 			c.turn--
-			c.r.pace.changed()
+			c.r.moved()
 		}
 		if c.flush() != nil {
 			return false
@@ -442,7 +442,7 @@ func (c *client) subscribed(s *sub, m *message) error {
 		s.seen.Store(int64(n))
 	}
 	s.online.Store(true)
-	c.r.pace.changed()
+	c.r.moved()
 	return nil
 }
 
@@ -553,7 +553,7 @@ func (c *client) stall() {
 		n += c.r.o.Stall
 	}
 	c.paused.Store(true)
-	c.r.pace.changed()
+	c.r.moved()
 	c.r.ledger.taken.wait(int64(n))
 	c.paused.Store(false)
 }
