@@ -276,6 +276,10 @@ func (h host) SetTimer(i uint32, d time.Duration) {
 	}
 }
 
+func (h host) Look(i uint32) {
+	h.l.Look(i)
+}
+
 func (h host) Pause(i uint32) {
 	h.conn[i].flags |= stateWorking
 	h.l.Pause(i)

@@ -60,6 +60,7 @@ type conn struct {
 	closed  *Disconnect
 	paused  bool
 	inbox   [][]byte // came while it was paused
+	unread  []byte   // waits in its socket: the loop has not come to it yet
 	timer   time.Time
 	backlog int // bytes its socket does not take
 	window  uint8
@@ -225,7 +226,14 @@ func (h host) Find(id uint64) (uint32, bool) {
 func (h host) Addr(uint32) string    { return "192.0.2.7" }
 func (h host) Window(i uint32) uint8 { return h.conn(i).window }
 func (h host) Backlog(i uint32) int  { return h.conn(i).backlog }
-func (h host) Now() time.Time        { return h.b.now() }
+func (h host) Look(i uint32) {
+	if c := h.conn(i); c.unread != nil {
+		m := c.unread
+		c.unread = nil
+		h.b.table.Message(i, m)
+	}
+}
+func (h host) Now() time.Time { return h.b.now() }
 
 func (h host) Reply(i uint32, op ws.Opcode, payload []byte) {
 	c := h.conn(i)

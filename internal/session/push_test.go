@@ -530,3 +530,34 @@ type quietHost struct {
 func (h *quietHost) Reply(uint32, ws.Opcode, []byte) { h.replies++ }
 func (h *quietHost) Push(uint32, []byte, bool)       { h.pushes++ }
 func (h *quietHost) SetTimer(uint32, time.Duration)  {}
+
+// A loop that lags finds the pong in the socket before it judges.
+func TestPongThatWaits(t *testing.T) {
+	b := newBench(t, setup{channels: open, o: Options{Anonymous: true}})
+	c := b.accept(JSON)
+	c.send(`{"id":1,"connect":{}}`)
+	for range 3 {
+		pings := c.pings
+		for range 60 {
+			if b.advance(time.Second); c.pings > pings {
+				break
+			}
+		}
+		if c.pings == pings {
+			t.Fatal("no ping came")
+		}
+		c.unread = []byte("{}") // and it is read only when the loop looks
+		for range 20 {
+			b.advance(time.Second)
+		}
+		if c.closed != nil || c.unread != nil {
+			t.Fatalf("closed with %v, unread %q", c.closed, c.unread)
+		}
+	}
+	for range 120 {
+		b.advance(time.Second)
+	}
+	if c.closed == nil || c.closed.Code != 3012 {
+		t.Errorf("closed with %v, want 3012", c.closed)
+	}
+}

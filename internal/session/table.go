@@ -37,6 +37,8 @@ type Host interface {
 	Close(i uint32, d *Disconnect)
 	// SetTimer has Table.Timer called after d.
 	SetTimer(i uint32, d time.Duration)
+	// Look takes what the conn's socket has right now: Message may be called before it returns.
+	Look(i uint32)
 	// Pause stops reading from the conn until Resume.
 	Pause(i uint32)
 	Resume(i uint32)
@@ -426,7 +428,10 @@ func (t *Table) Timer(i uint32) bool {
 	switch {
 	case late < 0: // it was for an expiry
 	case st.pings > 0 && st.busy == 0:
-		t.close(i, centrifuge.DisconnectNoPong)
+		// The pong may wait in the socket: a loop that lags must not call its clients silent.
+		if t.host.Look(i); st.open() && st.pings > 0 {
+			t.close(i, centrifuge.DisconnectNoPong)
+		}
 		return true
 	default:
 		// While it is busy nobody reads its pongs. It gets its pings all the same: they tell it that we are there.
