@@ -1,0 +1,228 @@
+package centrifuge_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/client"
+	"github.com/longwire/longwire/client/centrifuge"
+)
+
+// serve starts a gateway whose channels keep everything, and let everybody do everything.
+func serve(h longwire.Hooks) (*longwire.Gateway, string) {
+	g, err := longwire.New(longwire.Config{
+		Addr:      "localhost:0",
+		Endpoints: []longwire.Endpoint{longwire.Centrifuge("/connection/websocket")},
+		Channels:  longwire.ChannelOptions{HistorySize: 1000, HistoryTTL: time.Minute, ForceRecovery: true, RecoverMax: 1000, Presence: true, JoinLeave: true, ForceJoinLeave: true},
+		Sessions:  longwire.Sessions{Insecure: true},
+		Hooks:     h,
+	})
+	if err != nil {
+		panic(err)
+	}
+	if err := g.Start(); err != nil {
+		panic(err)
+	}
+	return g, "ws://" + g.Addr().String() + "/connection/websocket"
+}
+
+// quick has the way back take milliseconds.
+var quick = client.Options{
+	Backoff: client.BackoffOptions{Min: time.Millisecond, Max: 5 * time.Millisecond, Spread: 5 * time.Millisecond},
+	Fuse:    client.Fuse{Failures: 1000},
+}
+
+func TestGateway(t *testing.T) {
+	sent := make(chan string, 1)
+	g, url := serve(longwire.Hooks{
+		RPC: func(_ context.Context, _ longwire.Client, method string, data []byte) ([]byte, error) {
+			return []byte(fmt.Sprintf(`{"method":%q,"data":%s}`, method, data)), nil
+		},
+		Send: func(_ context.Context, _ longwire.Client, data []byte) error { sent <- string(data); return nil },
+	})
+	defer g.Close()
+	for _, protobuf := range []bool{false, true} {
+		t.Run(fmt.Sprintf("protobuf %v", protobuf), func(t *testing.T) {
+			ctx := t.Context()
+			channel := fmt.Sprintf("c%v", protobuf)
+			ids := make(chan string, 1)
+			serverSide := make(chan string, 10)
+			c, err := centrifuge.Dial(ctx, url, &centrifuge.Options{Protobuf: protobuf,
+				OnConnected: func(s centrifuge.Connected) { ids <- s.Client },
+				Handler: centrifuge.Handler{
+					Subscribed:   func(channel string, _ centrifuge.Subscribed) { serverSide <- "subscribed " + channel },
+					Publication:  func(channel string, p centrifuge.Publication) { serverSide <- "pub " + string(p.Data) },
+					Unsubscribed: func(channel string, _ uint32, _ string) { serverSide <- "unsubscribed " + channel },
+				}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := <-ids
+			pubs := make(chan centrifuge.Publication, 10)
+			sub, err := c.Subscribe(ctx, channel, &centrifuge.SubscribeOptions{Handler: centrifuge.Handler{
+				Publication: func(_ string, p centrifuge.Publication) { pubs <- p },
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Publish(ctx, channel, []byte(`{"n":1}`)); err != nil {
+				t.Fatal(err)
+			}
+			if p := <-pubs; string(p.Data) != `{"n":1}` || p.Offset != 1 || p.Info == nil || p.Info.Client != id {
+				t.Errorf("publication is %+v", p)
+			}
+			history, top, err := c.History(ctx, channel, centrifuge.HistoryOptions{Limit: -1})
+			if err != nil || len(history) != 1 || string(history[0].Data) != `{"n":1}` || top.Offset != 1 {
+				t.Errorf("History: %+v, %+v, %v", history, top, err)
+			}
+			if got, ok := sub.Position(); !ok || got != top {
+				t.Errorf("Position is %+v, want %+v", got, top)
+			}
+			present, err := c.Presence(ctx, channel)
+			if err != nil || len(present) != 1 || present[id].Client != id {
+				t.Errorf("Presence: %+v, %v", present, err)
+			}
+			if stats, err := c.PresenceStats(ctx, channel); err != nil || stats.Clients != 1 {
+				t.Errorf("PresenceStats: %+v, %v", stats, err)
+			}
+			if got, err := c.RPC(ctx, "m", []byte("[1]")); err != nil || string(got) != `{"method":"m","data":[1]}` {
+				t.Errorf("RPC: %s, %v", got, err)
+			}
+			if err := c.Send(ctx, []byte(`"s"`)); err != nil || <-sent != `"s"` {
+				t.Errorf("Send: %v", err)
+			}
+			if err := sub.Unsubscribe(ctx); err != nil {
+				t.Error(err)
+			}
+
+			if err := g.Subscribe(ctx, longwire.Target{Client: id}, "side", longwire.SubscribeAs{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-serverSide; got != "subscribed side" {
+				t.Errorf("the handler was told %s", got)
+			}
+			if _, err := g.Publish(ctx, "side", []byte("7"), longwire.PublishOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-serverSide; got != "pub 7" {
+				t.Errorf("the handler was told %s", got)
+			}
+			if err := g.Unsubscribe(ctx, longwire.Target{Client: id}, "side"); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-serverSide; got != "unsubscribed side" {
+				t.Errorf("the handler was told %s", got)
+			}
+			if err := c.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestGatewayRecovery disconnects a client again and again while somebody publishes: it has every publication, once, in
+// order, and is told that nothing is missing.
+func TestGatewayRecovery(t *testing.T) {
+	g, url := serve(longwire.Hooks{})
+	defer g.Close()
+	for _, protobuf := range []bool{false, true} {
+		t.Run(fmt.Sprintf("protobuf %v", protobuf), func(t *testing.T) {
+			ctx := t.Context()
+			channel := fmt.Sprintf("r%v", protobuf)
+			ids := make(chan string, 1000)
+			c, err := centrifuge.Dial(ctx, url, &centrifuge.Options{Protobuf: protobuf, Socket: quick,
+				OnConnected: func(s centrifuge.Connected) { ids <- s.Client }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			const publications, disconnects = 500, 10
+			var mu sync.Mutex
+			var got []uint64
+			recovered, unrecovered := 0, 0
+			all := make(chan struct{})
+			back := make(chan struct{}, 1000)
+			_, err = c.Subscribe(ctx, channel, &centrifuge.SubscribeOptions{Handler: centrifuge.Handler{
+				Subscribed: func(_ string, s centrifuge.Subscribed) {
+					mu.Lock()
+					defer mu.Unlock()
+					if s.Recovered {
+						recovered++
+					} else {
+						unrecovered++
+					}
+					back <- struct{}{}
+				},
+				Publication: func(_ string, p centrifuge.Publication) {
+					mu.Lock()
+					defer mu.Unlock()
+					if got = append(got, p.Offset); p.Offset == publications {
+						close(all)
+					}
+				},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-back
+			for i := range publications {
+				if i%(publications/disconnects) == 25 {
+					if err := g.Disconnect(ctx, longwire.Target{Client: <-ids}, longwire.DisconnectAs{Code: 3011, Reason: "force reconnect"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := g.Publish(ctx, channel, []byte(fmt.Sprint(i+1)), longwire.PublishOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				if i%(publications/disconnects) == 45 {
+					<-back
+				}
+			}
+			<-all
+			mu.Lock()
+			defer mu.Unlock()
+			for i, offset := range got {
+				if offset != uint64(i+1) {
+					t.Fatalf("publication %d has offset %d", i+1, offset)
+				}
+			}
+			if len(got) != publications || recovered != disconnects || unrecovered != 1 {
+				t.Errorf("%d publications, %d subscriptions recovered, %d not; want %d, %d, 1", len(got), recovered, unrecovered, publications, disconnects)
+			}
+			if err := c.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A client that subscribes, and is told what others publish.
+func ExampleClient_Subscribe() {
+	g, url := serve(longwire.Hooks{})
+	defer g.Close()
+	ctx := context.Background()
+	c, err := centrifuge.Dial(ctx, url, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	got := make(chan string, 1) // room, so that the handler does not wait
+	_, err = c.Subscribe(ctx, "news", &centrifuge.SubscribeOptions{Handler: centrifuge.Handler{
+		Publication: func(channel string, p centrifuge.Publication) { got <- channel + ": " + string(p.Data) },
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := c.Publish(ctx, "news", []byte(`"hello"`)); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(<-got)
+	fmt.Println(c.Close(ctx))
+	// Output:
+	// news: "hello"
+	// <nil>
+}
