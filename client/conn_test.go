@@ -104,8 +104,7 @@ func (s *peer) fill() {
 	b := make([]byte, 4096)
 	n, err := s.conn.Read(b)
 	if err != nil {
-		s.t.Errorf("the server reads: %v", err)
-		runtime.Goexit()
+		panic(fmt.Sprintf("the server reads: %v", err)) // on any goroutine
 	}
 	s.left = append(s.left, b[:n]...)
 }
@@ -113,8 +112,7 @@ func (s *peer) fill() {
 func (s *peer) write(b []byte) {
 	s.t.Helper()
 	if _, err := s.conn.Write(b); err != nil {
-		s.t.Errorf("the server writes: %v", err)
-		runtime.Goexit()
+		panic(fmt.Sprintf("the server writes: %v", err))
 	}
 }
 
@@ -196,6 +194,7 @@ func connect(t *testing.T, o *Options) (*Conn, *peer, pipes, *log) {
 // end closes both ends.
 func end(t *testing.T, c *Conn, s *peer) {
 	t.Helper()
+	synctest.Wait() // the handshake may be under way on the client's side
 	done := make(chan error)
 	go func() { done <- c.Close(t.Context(), 1000, "bye") }()
 	for {
