@@ -381,14 +381,14 @@ func (c *Client) connected(r *reply) {
 		c.spawn(func() { c.refresh(s, result.TTL) })
 	}
 	for _, sub := range subs {
-		c.spawn(func() { sub.subscribe(s) })
+		c.spawn(func() { sub.subscribe(s, 0) })
 	}
 }
 
 // refresh shows the server another token in time, again and again.
 func (c *Client) refresh(s *session, ttl uint32) {
 	for failures := 0; c.options.GetToken != nil; {
-		wait := time.Duration(ttl) * time.Second
+		wait := max(time.Duration(ttl)*time.Second, time.Second)
 		if failures > 0 {
 			wait = retryWait(failures)
 		}
@@ -514,9 +514,13 @@ func (c *Client) unsubscribed(channel string, sub *Subscription, in bool, u *uns
 		delete(c.server, channel)
 	case u.Code >= resubscribe:
 		sub.subscribed = false
+		failures := 0
+		if time.Since(sub.entered) < time.Second {
+			failures = 1 // a server that does so at once, again and again, is not asked in a loop
+		}
 		c.mu.Unlock()
 		if s != nil {
-			c.spawn(func() { sub.subscribe(s) })
+			c.spawn(func() { sub.subscribe(s, failures) })
 		}
 		return
 	default:

@@ -332,8 +332,11 @@ func TestScriptTokens(t *testing.T) {
 		if got := time.Since(at); got != 20*time.Second {
 			t.Errorf("the token was refreshed after %v, want 20s", got)
 		}
-		s.send(`{"id":3,"refresh":{"expires":true,"ttl":10}}`)
+		s.send(`{"id":3,"refresh":{"expires":true}}`) // at once, says the server
 		s.want(`{"id":4,"refresh":{"token":"new3"}}`)
+		if got := time.Since(at); got != 21*time.Second {
+			t.Errorf("the token was refreshed again after %v, want 21s", got)
+		}
 		s.send(`{"id":4,"refresh":{}}`)
 
 		// The same for a subscription.

@@ -19,6 +19,7 @@ type Subscription struct {
 	token      string
 	subscribed bool // in the session at hand
 	begun      bool // it was in force once
+	entered    time.Time
 }
 
 // Subscribe subscribes to a channel and returns when the subscription is in force. It stays so, through reconnects, until
@@ -42,7 +43,7 @@ func (c *Client) Subscribe(ctx context.Context, channel string, o *SubscribeOpti
 	current := c.session
 	c.mu.Unlock()
 	if current != nil {
-		c.spawn(func() { s.subscribe(current) })
+		c.spawn(func() { s.subscribe(current, 0) })
 	}
 	var err error
 	select {
@@ -105,11 +106,11 @@ func (s *Subscription) remove() bool {
 	return true
 }
 
-// subscribe has s subscribed in a session: it tries until that is so, or until there is no use in it. Then it shows the
-// server another token in time, where it has to.
-func (s *Subscription) subscribe(current *session) {
+// subscribe has s subscribed in a session: it tries until that is so, or until there is no use in it, after as many
+// failures as there were. Then it shows the server another token in time, where it has to.
+func (s *Subscription) subscribe(current *session, failures int) {
 	c := s.client
-	for failures := 0; ; failures++ {
+	for ; ; failures++ {
 		if failures > 0 && !sleep(current.ctx, retryWait(failures)) {
 			return
 		}
@@ -182,7 +183,7 @@ func (s *Subscription) enter(result **subscribeResult) {
 	again := c.subs[s.channel] != nil
 	first := !s.begun
 	if !gone {
-		s.subscribed, s.begun = true, true
+		s.subscribed, s.begun, s.entered = true, true, time.Now()
 	}
 	current := c.session
 	c.mu.Unlock()
@@ -239,7 +240,7 @@ func (s *Subscription) showToken(ctx context.Context) (string, error) {
 func (s *Subscription) refresh(current *session, ttl uint32) {
 	c := s.client
 	for failures := 0; s.options.GetToken != nil; {
-		wait := time.Duration(ttl) * time.Second
+		wait := max(time.Duration(ttl)*time.Second, time.Second)
 		if failures > 0 {
 			wait = retryWait(failures)
 		}
