@@ -40,7 +40,7 @@ type Options struct {
 	For          time.Duration
 	RestartEvery int // publications between two restarts of the engine; zero: 2500; negative: none
 	Calm         int // messages that a client gets between two of its actions, about; zero: 15
-	Stall        int // publications of all channels for which a client stops reading, at most; zero: 1000
+	Stall        int // publications of all channels for which a client stops reading, at most; zero: 500
 	// Patience bounds the end of a run, when all clients have to come to rest. Zero means 2 minutes.
 	Patience time.Duration
 	Log      *slog.Logger // of the gateway; nil: none
@@ -153,6 +153,7 @@ type run struct {
 	clients []*client
 	removed []atomic.Uint64 // by channel: what is above this offset was not removed from its history
 	made    atomic.Int64    // publications, by publishers
+	large   counter         // large ones
 	asked   atomic.Int64    // publications that clients wanted to make
 
 	count struct {
@@ -176,7 +177,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	for _, d := range []struct {
 		n *int
 		v int
-	}{{&o.Clients, 100}, {&o.Channels, 64}, {&o.Loops, 2}, {&o.Publications, 4000}, {&o.RestartEvery, 2500}, {&o.Calm, 15}, {&o.Stall, 1000}} {
+	}{{&o.Clients, 100}, {&o.Channels, 64}, {&o.Loops, 2}, {&o.Publications, 4000}, {&o.RestartEvery, 2500}, {&o.Calm, 15}, {&o.Stall, 500}} {
 		if *d.n == 0 {
 			*d.n = d.v
 		}
@@ -376,6 +377,7 @@ func (r *run) play(ctx context.Context) error {
 	patience.Reset(r.o.Patience)
 	r.phase.Store(phaseSettling)
 	r.ledger.taken.end()
+	r.large.end()
 	r.await(phaseSettling)
 	// The phase first: who subscribes from now on may have missed them.
 	r.phase.Store(phaseFinal)
@@ -400,7 +402,7 @@ func (r *run) mayPublish() bool { return r.asked.Add(1) <= r.made.Load()/4 }
 
 const publisherCount = 4
 
-// publish makes publications in every publisherCount-th channel, and faults of the engine.
+// publish makes publications in every publisherCount-th channel and in the large one, and faults of the engine.
 func (r *run) publish(k int, more func() bool) {
 	rnd := rand.New(rand.NewPCG(r.o.Seed, uint64(k)+10))
 	var channels []int
@@ -412,10 +414,13 @@ func (r *run) publish(k int, more func() bool) {
 	}
 	for n := 0; more(); n++ {
 		i := channels[rnd.IntN(len(channels))]
-		if k == 0 && n%4 == 0 {
+		if n%8 == 3 {
 			i = len(r.channels)
 		}
 		r.publishOne(rnd, r.channel(i))
+		if i == len(r.channels) {
+			r.large.add()
+		}
 		if n%8 == 7 && !r.keepTogether() {
 			r.count.waits.Add(1)
 		}

@@ -498,6 +498,10 @@ func (c *client) unsubscribed(s *sub, code uint32) error {
 // act does one thing at random. It reports false if the connection is over.
 func (c *client) act() bool {
 	s := c.subs[c.rnd.IntN(len(c.subs))]
+	if c.large && c.rnd.IntN(4) == 0 {
+		c.stall()
+		return true
+	}
 	switch k := c.rnd.IntN(100); {
 	case k < 8:
 		c.r.count.cuts.Add(1)
@@ -548,12 +552,12 @@ func (c *client) stall() {
 		c.stalled = make(map[int]bool)
 	}
 	c.stalled[c.life] = true
-	n := 1 + c.rnd.IntN(c.r.o.Stall)
-	if c.large {
-		n += c.r.o.Stall
-	}
 	c.paused.Store(true)
 	c.r.moved()
-	c.r.ledger.taken.wait(int64(n))
+	if c.large {
+		c.r.large.wait(int64(48 + c.rnd.IntN(48))) // more than sockets and queue hold
+	} else {
+		c.r.ledger.taken.wait(int64(1 + c.rnd.IntN(c.r.o.Stall)))
+	}
 	c.paused.Store(false)
 }
