@@ -38,7 +38,7 @@ func TestRunFinds(t *testing.T) {
 		{"what was recovered is lost", hasRecovered, func(m *message) { m.publications = nil }, []Kind{Gap, Incomplete}},
 		{"a subscription ends that did not", isPublication, func(m *message) {
 			*m = message{kind: gotUnsubscribed, channel: m.channel, code: 2500}
-		}, []Kind{Broken, Stray}},
+		}, []Kind{Broken, Stray, Needless}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			spoil := &every{n: 3}
