@@ -65,9 +65,12 @@ type Conn struct {
 	over   chan struct{} // closed with the state closed
 	ended  chan struct{} // closed when, after that, nothing of the Conn runs any more
 
-	mu      sync.Mutex // held for moments; before Record.mu
+	mu      sync.Mutex // held for moments; before Record.mu and Network.mu
 	policy  *policy
-	line    *line // the attempt or the connection that the policy knows of
+	wall    time.Duration // how far the wall clock was ahead of the monotonic one, as last looked
+	asleep  int64         // milliseconds that the monotonic clock did not count
+	offline bool          // what Options.Network said last
+	line    *line         // the attempt or the connection that the policy knows of
 	timer   *time.Timer
 	armed   int // counts the timers, to tell a late one
 	due     time.Time
@@ -116,6 +119,9 @@ const leaveTime = time.Second
 // compressFrom is the size from which a message is worth compressing.
 const compressFrom = 512
 
+// lookEvery is how often the clocks are compared while something is waited for.
+const lookEvery = 5 * time.Second
+
 // keepBuffer is how large a buffer a line keeps from one write to the next.
 const keepBuffer = 64 << 10
 
@@ -154,11 +160,19 @@ func Dial(ctx context.Context, url string, o *Options) (*Conn, error) {
 	if random == nil {
 		random = rand.Float64
 	}
+	if c.options.now == nil {
+		c.options.now = time.Now
+	}
+	c.wall = c.ahead()
 	c.record.mu.Lock()
 	c.policy = newPolicy(o.settings(), random, &c.record.m)
 	c.record.mu.Unlock()
 
 	go c.run()
+	if n := o.Network; n != nil {
+		n.add(c)
+		c.heed()
+	}
 	c.do(event{kind: "start"})
 	select {
 	case <-c.opened:
@@ -220,7 +234,7 @@ func (c *Conn) Write(ctx context.Context, op ws.Opcode, payload []byte) error {
 		}
 		c.mu.Lock()
 		l := c.line
-		if l == nil || !l.open || c.policy.over() {
+		if l == nil || !l.open || !c.policy.writes() {
 			m.payload = bytes.Clone(payload)
 			c.send(m)
 			c.mu.Unlock()
@@ -239,7 +253,7 @@ func (c *Conn) Write(ctx context.Context, op ws.Opcode, payload []byte) error {
 				return fmt.Errorf("client: write: %w", ctx.Err())
 			}
 			c.mu.Lock()
-			if c.line != l || c.policy.over() {
+			if c.line != l || !c.policy.writes() {
 				c.yield(l)
 				c.mu.Unlock()
 				continue
@@ -351,6 +365,13 @@ func (c *Conn) State() State {
 	return c.policy.state
 }
 
+// Open reports whether there is a connection, which the states Trial, Offline and Closing leave open.
+func (c *Conn) Open() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.policy.up
+}
+
 // RTT returns the estimate of the round trip; zero before the first pong.
 func (c *Conn) RTT() time.Duration {
 	c.mu.Lock()
@@ -391,13 +412,33 @@ func (c *Conn) on(l *line, e event) bool {
 // step gives an event to the policy and does what it says. Nothing of it waits. The caller holds mu, and calls tell when
 // it has let go of it.
 func (c *Conn) step(e event) {
-	e.at = max(e.at, c.start+time.Since(c.base).Milliseconds())
+	e.at = max(e.at, c.now())
 	from := c.policy.state
 	c.record.mu.Lock()
 	actions := c.policy.step(e)
 	c.record.mu.Unlock()
 	for _, a := range actions {
 		c.act(a, from)
+	}
+}
+
+// now is the policy's time in milliseconds: the monotonic clock, and what it has slept through.
+func (c *Conn) now() int64 { return c.start + c.asleep + time.Since(c.base).Milliseconds() }
+
+// ahead is how far the wall clock has gone on further than the monotonic one since base.
+func (c *Conn) ahead() time.Duration {
+	return c.options.now().Round(0).Sub(c.base.Round(0)) - time.Since(c.base)
+}
+
+// look compares the clocks. The monotonic one stands still while the machine sleeps, so where the wall clock has gone on
+// without it, that was so. It may also have been set: then the peer is asked for nothing. The caller holds mu.
+func (c *Conn) look() {
+	ahead := c.ahead()
+	jump := (ahead - c.wall).Milliseconds()
+	c.wall = ahead
+	if jump > c.policy.Heartbeat.Late {
+		c.asleep += jump
+		c.step(event{kind: "wake"})
 	}
 }
 
@@ -458,6 +499,9 @@ func (c *Conn) act(a action, from State) {
 		}
 		c.cancel()
 		close(c.over)
+		if n := c.options.Network; n != nil {
+			n.remove(c)
+		}
 	}
 }
 
@@ -476,15 +520,30 @@ func (c *Conn) drop(m *message, reason string) {
 
 // arm sets the timer, of which there is none.
 func (c *Conn) arm(name string, at int64) {
-	wait := time.Duration(at-c.start)*time.Millisecond - time.Since(c.base)
-	c.due = time.Now().Add(wait)
 	c.armed++
+	c.due = time.Now().Add(c.until(at))
+	c.wait(c.armed, name, at)
+}
+
+// until is the time up to at.
+func (c *Conn) until(at int64) time.Duration {
+	return time.Duration(at-c.start-c.asleep)*time.Millisecond - time.Since(c.base)
+}
+
+// wait waits for what was armed, and looks at the clocks on the way.
+func (c *Conn) wait(armed int, name string, at int64) {
 	c.busy++
-	armed := c.armed
-	c.timer = time.AfterFunc(wait, func() {
+	c.timer = time.AfterFunc(min(c.until(at), lookEvery), func() {
 		defer c.done()
 		c.mu.Lock()
 		if c.armed == armed {
+			c.look()
+		}
+		switch {
+		case c.armed != armed: // cleared, or armed anew because of what look saw
+		case c.until(at) > 0:
+			c.wait(armed, name, at)
+		default:
 			if c.line != nil && c.line.stalled && (name == "ping" || name == "pong") {
 				c.step(event{at: at, kind: "message"}) // it lies unread
 			}

@@ -4,9 +4,18 @@
 //
 // # What runs
 //
-// A Conn has one goroutine, which dials and reads, and at most one timer. Frames that no caller waits for (pings, pongs,
-// the queue after a reconnect, close frames) are written by a goroutine that lives as long as there are any. Close, and a
-// Dial that fails, return when all of them have ended.
+// A Conn has one goroutine, which dials and reads, and at most one timer. The goroutine is there because somebody has to
+// wait for bytes while nobody calls Read: a pong is to be seen then too. Frames that no caller waits for (pings, pongs,
+// the queue after a reconnect, close frames) are written by a second one that lives as long as there are any, for who
+// reads must not wait until the peer does: two that answer each other so may stand still for good. Close, and a Dial that
+// fails, return when all of them have ended.
+//
+// # Sleep and the network
+//
+// Every 5 seconds, while a timer is set, a Conn compares the wall clock with the monotonic one. Where it has gone on for
+// more than Heartbeat.Late without it, the machine was asleep (or a virtual machine paused, or the clock set): the
+// connection is asked at once, no pong is missed for it, and a wait of the backoff ends. Of the network a Conn watches
+// nothing but its own connection. A program that knows more tells it by Options.Network.
 //
 // # Contexts
 //

@@ -40,6 +40,9 @@ type Options struct {
 	// Record is what Conns to the same endpoint share: when the server wants to be left alone, and the fuse. Nil is one
 	// for this Conn alone.
 	Record *Record
+	// Network is what Conns are told of the network of the machine by the program that has them. Nil is one that is
+	// always there.
+	Network *Network
 
 	Heartbeat Heartbeat
 	Fuse      Fuse
@@ -61,7 +64,8 @@ type Options struct {
 	// came to its end ("closed"). The rules of OnState hold.
 	OnDrop func(op ws.Opcode, payload []byte, reason string)
 
-	random func() float64 // of tests
+	random func() float64   // of tests
+	now    func() time.Time // of tests: the wall clock
 }
 
 // HeartbeatMode is how the line is watched.

@@ -21,7 +21,7 @@ const (
 	Backoff      State = "backoff"       // there is none; an attempt follows
 	Melted       State = "melted"        // the fuse is open: there is none for a longer while
 	Trial        State = "trial"         // one attempt after that, and a connection that was asked at once
-	Offline      State = "offline"       // the system says that there is no network; a Conn is never told so
+	Offline      State = "offline"       // there is no network, as Network was told; a connection may be there or not
 	Closing      State = "closing"       // the closing handshake
 	Closed       State = "closed"        // for good
 )
@@ -156,6 +156,11 @@ func (p *policy) step(e event) []action {
 func (p *policy) asks() bool { return p.Heartbeat.Mode == "json" || p.Heartbeat.Mode == "custom" }
 
 func (p *policy) over() bool { return p.state == Closing || p.state == Closed }
+
+// writes tells whether what is sent is written at once.
+func (p *policy) writes() bool {
+	return p.up && !p.over() && (p.state != Offline || !p.Reconnect)
+}
 
 func (p *policy) dialling() bool { return !p.up && (p.state == Connecting || p.state == Trial) }
 
@@ -434,7 +439,7 @@ func (p *policy) send(m *message) {
 	case p.over():
 		p.tell(action{do: "drop", message: m, reason: "closed"})
 		return
-	case p.up && (p.state != Offline || !p.Reconnect):
+	case p.writes():
 		p.write(m)
 		return
 	case !p.Reconnect:
