@@ -48,8 +48,8 @@ type Centrifuge struct {
 func NewCentrifuge(s Script) *Centrifuge { return &Centrifuge{s: s} }
 
 // Speak is for Config.Speak.
-func (c *Centrifuge) Speak(first, count int) Speaker {
-	p := &part{s: &c.s, first: first, state: make([]subscriber, count)}
+func (c *Centrifuge) Speak(q Squad) Speaker {
+	p := &part{s: &c.s, first: q.First, state: make([]subscriber, q.Count)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.parts = append(c.parts, p)

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 // counts is what one crew counts. Its loop writes, anybody reads.
 type counts struct {
 	dialled  atomic.Int64
+	missing  atomic.Int64 // that are wanted and not yet dialled
 	pending  atomic.Int64
 	opened   atomic.Int64
 	open     atomic.Int64
@@ -103,8 +105,15 @@ func reason(e loop.End) string {
 }
 
 func errorReason(err error) string {
+	var hs *handshakeError
+	if errors.As(err, &hs) {
+		return hs.reason()
+	}
 	var errno syscall.Errno
-	if !errors.As(err, &errno) {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "connect_timeout"
+	case !errors.As(err, &errno):
 		return "error"
 	}
 	switch errno {

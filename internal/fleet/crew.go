@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -27,25 +26,37 @@ type crew struct {
 	latency  *hdrhistogram.Histogram
 	seed     uint64
 
-	want   int64 // conns to open in all
-	window int64 // conns being opened at a time
-	echo   Exchange
-	frames []byte // the masked messages of one round of the exchange
-	batch  int    // how many they are
+	want   int64         // conns to open in all
+	window int64         // conns being opened at a time
+	aim    int64         // conns that are to stand, as Aim said; -1: it did not
+	again  time.Duration // with Refill: no attempt before, after one failed
+
+	connects, tcps *hdrhistogram.Histogram // nil until there is one
+	echo           Exchange
+	frames         []byte // the masked messages of one round of the exchange
+	batch          int    // how many they are
 
 	speaker Speaker  // nil: clients only count
+	first   int      // number of the loop's first client
 	number  []uint32 // by slot: of the client, where there is a speaker
+	slot    []uint32 // by number - first: of its conn; none
 	free    []uint32 // numbers without a conn
 }
 
 // member is one simulated client. It has no pointers.
 type member struct {
-	sent    uint64 // ns of the loop's group when the round under way left
+	sent    uint64 // ns of the loop's group: when it was dialled; when it stands, when the round under way left
 	partial uint32 // loan
 	due     uint16 // replies of the round that are outstanding
 	phase   phase
-	deflate bool
+	flags   uint8
 }
+
+const (
+	flagDeflate = 1 << iota
+	flagMute    // it answers nothing any more
+	flagTurn    // its timer is its turn to close
+)
 
 type phase uint8
 
@@ -57,15 +68,17 @@ const (
 	phaseOver // counted
 )
 
+// partial is what a conn needs that is in the middle of something.
 type partial struct {
 	reader ws.Reader
 	head   []byte
+	answer answer
 }
 
 const memberSize = int(unsafe.Sizeof(member{}))
 
 func newCrew(f *Fleet, l *loop.Loop) *crew {
-	w := &crew{f: f, l: l, k: &f.counts[l.Index()], reader: new(ws.Reader), latency: newHistogram(), seed: rand.Uint64()}
+	w := &crew{f: f, l: l, k: &f.counts[l.Index()], reader: new(ws.Reader), latency: newHistogram(), seed: rand.Uint64(), aim: -1}
 	mem, err := l.Map(l.Slots() * memberSize)
 	if err != nil {
 		panic(err) // the loop's own slab of about the same size was mapped a moment ago
@@ -102,6 +115,7 @@ func (w *crew) Post(loop.ID, uint8, []byte) {}
 
 // launch opens conns while window, quota and rate allow.
 func (w *crew) launch() {
+	defer func() { w.k.missing.Store(w.want - w.k.dialled.Load()) }()
 	for w.k.pending.Load() < w.window && w.k.dialled.Load() < w.want {
 		if w.speaker != nil && len(w.free) == 0 {
 			return // a conn that is over lingers with its client's number; the next tick tries again
@@ -111,25 +125,75 @@ func (w *crew) launch() {
 			w.f.dials.Add(-1)
 			return
 		}
-		w.k.dialled.Add(1)
-		i, err := w.l.Dial(w.f.source(ticket), w.f.config.Target)
-		if errors.Is(err, loop.ErrFull) {
-			w.k.dialled.Add(-1) // churned conns still close: the next tick tries again
-			w.f.dials.Add(-1)
-			return
+		if _, err := w.dial(ticket); err != nil {
+			return // more of the same would follow, or churned conns still close; the next tick tries again
 		}
-		if err != nil {
-			w.k.note(&w.k.failed, errorReason(err))
-			return // more of the same would follow; the next tick tries again
-		}
-		w.k.pending.Add(1)
-		w.member[i] = member{phase: phaseConnect}
-		if w.speaker != nil {
-			n := len(w.free) - 1
-			w.number[i], w.free = w.free[n], w.free[:n]
-		}
-		w.l.SetTimer(i, w.f.config.Timeout)
 	}
+}
+
+// dial opens one conn and counts it.
+func (w *crew) dial(ticket int64) (i uint32, err error) {
+	begin := w.l.Clock()
+	i, err = w.l.Dial(w.f.source(ticket), w.f.config.Target)
+	if errors.Is(err, loop.ErrFull) {
+		w.f.dials.Add(-1)
+		return i, err
+	}
+	w.k.dialled.Add(1)
+	if err != nil {
+		w.failed(errorReason(err))
+		return i, err
+	}
+	w.k.pending.Add(1)
+	w.member[i] = member{phase: phaseConnect, sent: uint64(begin)}
+	if w.speaker != nil {
+		n := len(w.free) - 1
+		w.number[i], w.free = w.free[n], w.free[:n]
+		w.slot[int(w.number[i])-w.first] = i
+	}
+	w.l.SetTimer(i, w.f.config.Timeout)
+	return i, nil
+}
+
+// tend opens and closes conns towards the level that is aimed at.
+func (w *crew) tend(aim, window int64) {
+	was := max(0, w.aim)
+	w.aim, w.window = aim, window
+	if w.f.config.OnDemand {
+		if l, ok := w.speaker.(Leveller); ok && was != aim {
+			l.Level(int(aim))
+		}
+		return
+	}
+	alive := w.k.open.Load() + w.k.pending.Load()
+	switch {
+	case alive > aim:
+		w.want = w.k.dialled.Load()
+		w.shrink(alive - aim)
+	case w.f.config.Refill:
+		if w.l.Now() >= w.again {
+			w.want = w.k.dialled.Load() + aim - alive
+		}
+	case aim > was:
+		w.want = max(w.want, w.k.dialled.Load()) + aim - was
+	}
+	w.launch()
+}
+
+// shrink ends n conns in good order, those first that do not stand yet.
+func (w *crew) shrink(n int64) {
+	w.l.Each(func(i uint32) {
+		if m := &w.member[i]; n > 0 && (m.phase == phaseConnect || m.phase == phaseRequest) {
+			w.l.Drop(i)
+			n--
+		}
+	})
+	w.l.Each(func(i uint32) {
+		if m := &w.member[i]; n > 0 && m.phase == phaseOpen {
+			w.close(i, m)
+			n--
+		}
+	})
 }
 
 // source is the local address of the conn with that ticket.
@@ -146,153 +210,51 @@ func (f *Fleet) source(ticket int64) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(turn / 250), byte(turn%250 + 1)}), 0)
 }
 
-// key is the nonce of conn i's handshake, derived so that nobody has to keep it.
-func (w *crew) key(i uint32) (key [16]byte) {
-	x := w.seed ^ uint64(w.l.ID(i))
-	for k := range key {
-		x = x*6364136223846793005 + 1442695040888963407
-		key[k] = byte(x >> 56)
-	}
-	return key
-}
-
 // Opened implements loop.Handler.
 func (w *crew) Opened(i uint32, _ loop.Opening) {
-	w.member[i].phase = phaseRequest
+	m := &w.member[i]
+	record(&w.tcps, w.l.Clock()-time.Duration(m.sent))
+	if w.f.config.HTTP {
+		w.stands(i, m)
+		return
+	}
+	m.phase = phaseRequest
 	w.l.Commit(i, ws.AppendRequest(w.l.Buffer(i), &w.f.config.Dial, w.key(i)))
+}
+
+// stands counts a conn that is ready for use.
+func (w *crew) stands(i uint32, m *member) {
+	record(&w.connects, w.l.Clock()-time.Duration(m.sent))
+	m.phase, m.sent = phaseOpen, 0
+	w.l.ClearTimer(i)
+	w.k.pending.Add(-1)
+	w.k.opened.Add(1)
+	w.k.open.Add(1)
+	if w.f.config.ReadRate < 0 {
+		w.l.Pause(i)
+	}
+	if w.speaker != nil {
+		w.speaker.Opened(w.client(i))
+	}
 }
 
 // Data implements loop.Handler.
 func (w *crew) Data(i uint32, b []byte) {
 	m := &w.member[i]
 	w.k.bytesIn.Add(int64(len(b)))
-	switch m.phase {
-	case phaseRequest:
+	switch {
+	case m.phase == phaseRequest:
 		w.response(i, m, b)
-	case phaseOpen, phaseClosing:
+	case m.phase != phaseOpen && m.phase != phaseClosing:
+	case w.f.config.HTTP:
+		w.answers(i, m, b)
+	default:
 		w.read(i, m, b)
 	}
-}
-
-// response takes bytes of the handshake's response.
-func (w *crew) response(i uint32, m *member, b []byte) {
-	head := b
-	if m.partial != 0 {
-		p := w.partials.At(m.partial)
-		p.head = append(p.head, b...)
-		head = p.head
+	if rate := w.f.config.ReadRate; rate > 0 && m.phase == phaseOpen {
+		w.l.Pause(i)
+		w.l.SetTimer(i, time.Duration(len(b))*time.Second/time.Duration(rate))
 	}
-	resp, n, err := ws.ParseResponse(head, 0)
-	if err != nil {
-		w.fail(i, m, "bad_response")
-		return
-	}
-	if n == 0 {
-		if m.partial == 0 {
-			p := w.partials.Spare()
-			p.head = append(p.head[:0], b...)
-			m.partial = w.partials.Lend(p)
-		}
-		return
-	}
-	h, err := w.f.config.Dial.Check(&resp, w.key(i))
-	if err != nil {
-		if s := resp.Status(); s != 101 {
-			w.fail(i, m, fmt.Sprintf("http_%d", s))
-		} else {
-			w.fail(i, m, "bad_handshake")
-		}
-		return
-	}
-	m.phase, m.deflate = phaseOpen, h.Deflate.On
-	w.l.ClearTimer(i)
-	w.k.pending.Add(-1)
-	w.k.opened.Add(1)
-	w.k.open.Add(1)
-	if w.speaker != nil {
-		w.speaker.Opened(w.client(i))
-	}
-	rest := head[n:]
-	var held *partial
-	if m.partial != 0 {
-		held = w.partials.Return(m.partial)
-		m.partial = 0
-	}
-	if len(rest) > 0 {
-		w.read(i, m, rest)
-	}
-	if held != nil {
-		w.partials.Keep(held)
-	}
-	if w.f.config.Churn > 0 && m.phase == phaseOpen {
-		w.close(i, m)
-	}
-	w.launch()
-}
-
-// read takes bytes behind the handshake.
-func (w *crew) read(i uint32, m *member, b []byte) {
-	r := w.reader
-	if m.partial != 0 {
-		r = &w.partials.At(m.partial).reader
-	} else {
-		r.Reset(ws.ReaderConfig{Role: ws.Client, MaxMessage: w.f.config.MaxMessage, Deflate: m.deflate})
-	}
-	for len(b) > 0 && m.phase != phaseOver {
-		ev, n, err := r.Next(b)
-		b = b[n:]
-		if err != nil {
-			w.lose(m, "protocol_error")
-			w.l.Abort(i)
-			break
-		}
-		switch ev.Op {
-		case ws.OpText, ws.OpBinary:
-			w.k.received.Add(1)
-			if w.speaker != nil {
-				w.speaker.Heard(w.client(i), ev.Op, ev.Payload)
-			}
-			if m.due > 0 {
-				if m.due--; m.due == 0 {
-					w.replied(i, m)
-				}
-			}
-		case ws.OpPing:
-			w.k.pings.Add(1)
-			w.l.Commit(i, ws.AppendFrame(w.l.Buffer(i), ws.Client, ws.OpPong, ev.Payload, w.mask()))
-		case ws.OpClose:
-			if m.phase == phaseOpen {
-				w.lose(m, fmt.Sprintf("close_%d", ev.Code))
-				w.l.Commit(i, ws.AppendClose(w.l.Buffer(i), ws.Client, ev.Code, "", w.mask()))
-			} else {
-				w.k.open.Add(-1)
-				w.k.closed.Add(1)
-				m.phase = phaseOver
-			}
-			// The server closes the stream first (RFC 6455 section 7.1.1), so that TIME_WAIT is its.
-			w.l.SetTimer(i, 2*time.Second)
-		}
-	}
-	switch {
-	case r.Idle() || m.phase == phaseOver:
-		if m.partial != 0 {
-			p := w.partials.Return(m.partial)
-			m.partial = 0
-			p.reader.Release()
-			w.partials.Keep(p)
-		} else {
-			r.Release()
-		}
-	case m.partial == 0:
-		p := w.partials.Spare()
-		*w.reader, p.reader = p.reader, *w.reader
-		m.partial = w.partials.Lend(p)
-	}
-}
-
-func (w *crew) mask() (key [4]byte) {
-	v := rand.Uint32()
-	return [4]byte{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)}
 }
 
 // exchange starts rounds on the first n conns that are open.
@@ -338,16 +300,9 @@ func (w *crew) replied(i uint32, m *member) {
 	}
 }
 
-// close starts the closing handshake of an open conn.
-func (w *crew) close(i uint32, m *member) {
-	m.phase = phaseClosing
-	w.l.Commit(i, ws.AppendClose(w.l.Buffer(i), ws.Client, ws.StatusNormalClosure, "", w.mask()))
-	w.l.SetTimer(i, 10*time.Second)
-}
-
 // closeAll has each conn closed in the time to come, by its timer.
 func (w *crew) closeAll(over time.Duration) {
-	w.want = 0
+	w.want, w.aim = 0, -1
 	n, live := uint32(0), uint32(max(1, w.l.Live()))
 	ticks := uint32(over / loop.Tick)
 	w.l.Each(func(i uint32) {
@@ -358,6 +313,7 @@ func (w *crew) closeAll(over time.Duration) {
 		case m.phase == phaseOpen && ticks == 0:
 			w.close(i, m)
 		case m.phase == phaseOpen:
+			m.flags |= flagTurn
 			w.l.SetTimerTick(i, w.l.Tick()+1+uint32(uint64(ticks)*uint64(n)/uint64(live)))
 			n++
 		}
@@ -372,7 +328,11 @@ func (w *crew) Timer(i uint32) {
 	case phaseRequest:
 		w.fail(i, m, "handshake_timeout")
 	case phaseOpen:
-		w.close(i, m) // its turn in closeAll
+		if m.flags&flagTurn != 0 {
+			w.close(i, m)
+		} else {
+			w.l.Resume(i) // it reads slowly
+		}
 	case phaseClosing:
 		w.lose(m, "close_timeout")
 		w.l.Abort(i)
@@ -385,9 +345,15 @@ func (w *crew) Timer(i uint32) {
 func (w *crew) fail(i uint32, m *member, why string) {
 	m.phase = phaseOver
 	w.k.pending.Add(-1)
-	w.k.note(&w.k.failed, why)
+	w.failed(why)
 	w.l.Abort(i)
 	w.launch()
+}
+
+// failed counts an attempt.
+func (w *crew) failed(why string) {
+	w.k.note(&w.k.failed, why)
+	w.again = w.l.Now() + loop.Tick
 }
 
 // lose counts a conn that stood and ended against our will.
@@ -400,35 +366,52 @@ func (w *crew) lose(m *member, why string) {
 // Closed implements loop.Handler.
 func (w *crew) Closed(i uint32, e loop.End) {
 	m := &w.member[i]
-	if m.partial != 0 {
+	was, idle := m.phase, m.partial == 0
+	if !idle {
 		p := w.partials.Return(m.partial)
 		p.reader.Release()
+		if m.partial = 0; p.answer.in == inRest && was == phaseOpen && e.Kind == loop.EndEOF {
+			idle = true // the end of the conn is that of the response
+			w.k.received.Add(1)
+			m.phase = phaseClosing
+			w.speaker.(Answerer).Answered(w.client(i), p.answer.status)
+		}
+		p.answer = answer{line: p.answer.line[:0]}
 		w.partials.Keep(p)
 	}
-	was := m.phase
 	if w.speaker != nil {
-		w.speaker.Gone(int(w.number[i]))
-		w.free = append(w.free, w.number[i])
+		n := w.number[i]
+		w.slot[int(n)-w.first] = none
+		w.free = append(w.free, n)
+		*m = member{phase: phaseOver}
+		w.speaker.Gone(int(n))
 	}
 	*m = member{phase: phaseOver}
 	switch was {
 	case phaseConnect, phaseRequest:
 		w.k.pending.Add(-1)
 		if e.Kind == loop.EndEOF || e.Kind == loop.EndError {
-			w.k.note(&w.k.failed, reason(e))
+			w.failed(reason(e))
 		}
 	case phaseOpen:
-		if e.Kind != loop.EndStopped {
+		switch {
+		case w.f.config.HTTP && e.Kind == loop.EndEOF && idle:
+			w.k.closed.Add(1) // as servers do with conns that have served a while
+		case e.Kind != loop.EndStopped:
 			w.k.note(&w.k.lost, reason(e))
 		}
 		w.k.open.Add(-1)
 	case phaseClosing:
 		w.k.open.Add(-1)
-		if e.Kind == loop.EndEOF || e.Kind == loop.EndStopped {
+		if e.Kind == loop.EndEOF || e.Kind == loop.EndStopped || w.f.config.HTTP {
 			w.k.closed.Add(1)
 		} else {
 			w.k.note(&w.k.lost, "closing_"+reason(e))
 		}
+	}
+	if w.f.config.Refill && w.aim >= 0 && (was == phaseOpen || was == phaseClosing || was == phaseOver) && w.l.Now() >= w.again {
+		// At once, as whoever needs a conn does; after a failure the next tick tries again.
+		w.want = w.k.dialled.Load() + max(0, w.aim-w.k.open.Load()-w.k.pending.Load())
 	}
 	w.launch()
 }

@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,9 +47,21 @@ type Config struct {
 	// Private gives each loop a descriptor table of its own even where one table would do, so that several fleets fit
 	// into one process.
 	Private bool
-	// Speak makes what the clients of one loop say and hear behind the handshake, on the loop's thread: their numbers
-	// are first and the count-1 behind it. Nil has them only count what comes. It does not go with Churn.
-	Speak func(first, count int) Speaker
+	// Speak makes what the clients of one loop say and hear behind the handshake, on the loop's thread. Nil has them only
+	// count what comes. It does not go with Churn.
+	Speak func(q Squad) Speaker
+	// HTTP has conns carry HTTP/1.1 instead of WebSocket: what a Speaker, which must be an Answerer, says are requests.
+	// NoBody tells that they are HEAD requests, whose answers have no body.
+	HTTP, NoBody bool
+	// Refill has conns that are over replaced while Aim wants as many: at once those that stood, and at the next tick those
+	// that could not be opened.
+	Refill bool
+	// OnDemand leaves it to the Speaker, which must be a Leveller, to open conns by Squad.Dial, at most Conns at a time.
+	OnDemand bool
+	// TLS has conns go over TLS. They cost a goroutine and some 40 KB each then.
+	TLS *tls.Config
+	// ReadRate is how many bytes a second a conn reads, on average; zero means as fast as they come, and below zero none.
+	ReadRate int
 	// MaxMessage bounds a received message. Zero means 64 MiB.
 	MaxMessage int64
 	// Log gets what cannot be said otherwise. Nil means slog.Default().
@@ -62,6 +75,7 @@ type Fleet struct {
 	crews  []*crew // by loop; the crew's own fields belong to its loop's thread
 	each   []int64 // conns that each loop holds when all stand; frozen
 	quota  []int64 // conns that each loop is to open, those that it did included
+	aims   []int64 // conns that Aim told each loop
 
 	dials  atomic.Int64 // tickets for source addresses
 	tokens atomic.Int64 // connects that the rate allows now
@@ -78,6 +92,9 @@ func New(c Config) (*Fleet, error) {
 	}
 	if c.Speak != nil && c.Churn > 0 {
 		return nil, errors.New("fleet: clients that speak do not churn")
+	}
+	if (c.HTTP || c.OnDemand) && c.Speak == nil {
+		return nil, errors.New("fleet: clients of HTTP, and those on demand, need a speaker")
 	}
 	if c.Pending == 0 {
 		c.Pending = 256
@@ -100,11 +117,15 @@ func New(c Config) (*Fleet, error) {
 	f := &Fleet{config: c}
 	limit, _ := sys.Descriptors()
 	most := c.Conns
-	if c.Churn > 0 {
+	if c.Churn > 0 || c.Refill || c.OnDemand {
 		most *= 2 // conns that close are there for a while yet
 	}
+	options := loop.Options{Log: c.Log}
+	if c.TLS != nil {
+		options.System = loop.NewDialingSystem(dialTLS(c.TLS, c.Timeout))
+	}
 	table := loop.TableAuto
-	if c.Private {
+	if c.Private && c.TLS == nil {
 		table = loop.TablePrivate
 	}
 	y, err := loop.Plan(most, c.Loops, table, limit, runtime.GOMAXPROCS(0))
@@ -115,10 +136,9 @@ func New(c Config) (*Fleet, error) {
 	if y.Private {
 		n = y.MaxLoops
 	}
-	f.loops, err = loop.NewGroup(loop.Options{
-		MaxConns: most, Loops: n, Table: table, Log: c.Log,
-		NewHandler: func(l *loop.Loop) loop.Handler { return newCrew(f, l) },
-	})
+	options.MaxConns, options.Loops, options.Table = most, n, table
+	options.NewHandler = func(l *loop.Loop) loop.Handler { return newCrew(f, l) }
+	f.loops, err = loop.NewGroup(options)
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +147,7 @@ func New(c Config) (*Fleet, error) {
 	f.counts = make([]counts, n)
 	f.quota = make([]int64, n)
 	f.each = make([]int64, n)
+	f.aims = make([]int64, n)
 	for i := range f.quota {
 		f.each[i] = int64((c.Conns + i) / n)
 		f.quota[i] = f.each[i]
@@ -217,11 +238,85 @@ func (f *Fleet) Each(ctx context.Context, g func(Client)) error {
 
 // Cut ends all conns that stand, at once and with a reset, as a network does that goes away. They count as closed.
 func (f *Fleet) Cut(ctx context.Context) error {
-	if err := f.loops.Ask(ctx, func(l *loop.Loop) { f.crews[l.Index()].cut() }); err != nil {
+	if _, err := f.CutShare(ctx, 1); err != nil {
 		return err
 	}
 	// The loops have forgotten them when they answer again.
 	return f.loops.Ask(ctx, func(*loop.Loop) {})
+}
+
+// CutShare is Cut of a share of them, from 0 to 1, and returns how many. Where Aim wants as many, it returns them.
+func (f *Fleet) CutShare(ctx context.Context, share float64) (n int64, err error) {
+	var sum atomic.Int64
+	err = f.loops.Ask(ctx, func(l *loop.Loop) { sum.Add(f.crews[l.Index()].cut(share)) })
+	return sum.Load(), err
+}
+
+// Start starts the loops, for Aim.
+func (f *Fleet) Start() error { return f.loops.Start() }
+
+// Failed is closed when a loop failed; Close tells why.
+func (f *Fleet) Failed() <-chan struct{} { return f.loops.Failed() }
+
+// Aim sets how many conns are to stand from now on, and returns at once: those that are missing are opened, at most
+// Config.Pending at a time, and those that are too many closed. With Refill it is to be called again from time to time. It
+// follows Start, and does not go with Open. Loops are filled a few at a time, each as full as it may be.
+func (f *Fleet) Aim(n int) {
+	active := min(len(f.each), runtime.GOMAXPROCS(0))
+	share := int64(max(1, f.config.Pending/active))
+	for begin := 0; begin < len(f.each); begin += active {
+		group := f.each[begin:min(begin+active, len(f.each))]
+		for k, most := range group {
+			here := min(most, int64((n+len(group)-1-k)/len(group)))
+			if n < len(group) && k >= n {
+				here = 0
+			}
+			if i := begin + k; f.aims[i] != here || f.config.Refill || f.counts[i].missing.Load() > 0 {
+				f.aims[i] = here
+				f.on(i, func(w *crew) { w.tend(here, share) })
+			}
+		}
+		for _, most := range group {
+			n -= int(most)
+		}
+		n = max(0, n)
+	}
+}
+
+// Connects is how long conns took to stand since the last call, in µs, to two digits: tcp until the kernel had
+// the conn, whole until the handshake was complete. nil where there was none.
+func (f *Fleet) Connects(ctx context.Context) (tcp, whole *hdrhistogram.Histogram, err error) {
+	var mu sync.Mutex
+	err = f.loops.Ask(ctx, func(l *loop.Loop) {
+		w := f.crews[l.Index()]
+		mu.Lock()
+		defer mu.Unlock()
+		take(&tcp, w.tcps)
+		take(&whole, w.connects)
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	return tcp, whole, err
+}
+
+// Ask calls g with the Speaker of each loop, on its thread, and waits until all are through.
+func (f *Fleet) Ask(ctx context.Context, g func(Speaker)) error {
+	return f.loops.Ask(ctx, func(l *loop.Loop) { g(f.crews[l.Index()].speaker) })
+}
+
+// Loops is how many loops there are.
+func (f *Fleet) Loops() int { return len(f.crews) }
+
+// Sources is how many local addresses have been used.
+func (f *Fleet) Sources() int {
+	turns := (int(f.dials.Load()) + f.config.PerSource - 1) / f.config.PerSource
+	switch n := len(f.config.Sources); {
+	case n > 0:
+		return min(n, turns)
+	case f.config.Target.Addr().Is4() && f.config.Target.Addr().IsLoopback():
+		return turns
+	}
+	return min(1, turns)
 }
 
 // on runs g on the thread of loop i.
@@ -271,6 +366,26 @@ func (f *Fleet) Latency(ctx context.Context) (*hdrhistogram.Histogram, error) {
 }
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 600_000_000, 3) }
+
+// record adds a time to a coarse histogram, which is made with the first: there is one for each loop.
+func record(h **hdrhistogram.Histogram, d time.Duration) {
+	if *h == nil {
+		*h = hdrhistogram.New(1, 600_000_000, 2)
+	}
+	_ = (*h).RecordValue(min(600_000_000, int64(max(1, d/time.Microsecond))))
+}
+
+// take moves what a loop recorded to a sum.
+func take(sum **hdrhistogram.Histogram, from *hdrhistogram.Histogram) {
+	if from == nil || from.TotalCount() == 0 {
+		return
+	}
+	if *sum == nil {
+		*sum = hdrhistogram.New(1, 600_000_000, 2)
+	}
+	(*sum).Merge(from)
+	from.Reset()
+}
 
 // CloseAll closes all conns with the closing handshake, over a duration, and waits until they are gone.
 func (f *Fleet) CloseAll(ctx context.Context, over time.Duration) error {

@@ -72,6 +72,8 @@ type Loop struct {
 	resume    time.Duration // when to take up accepting again after a shed; 0 when not paused
 	stopping  bool
 	emptied   time.Duration // since when no conn is left
+	alarm     time.Duration // when ring is due; meaningless without it
+	ring      func()        // nil: no alarm is set
 }
 
 // Index is the loop's number in its group. Any goroutine may call it.
@@ -174,14 +176,29 @@ func (l *Loop) run() error {
 		if l.resume != 0 && l.now >= l.resume {
 			l.resumeAccepting()
 		}
+		if ring := l.ring; ring != nil && l.now >= l.alarm {
+			l.ring = nil
+			ring()
+		}
 	}
+}
+
+// SetAlarm has ring called once on the loop's thread after d, instead of what was set before, as exactly as the kernel wakes
+// a thread: it is for what a tick is too coarse for. nil takes the alarm back.
+func (l *Loop) SetAlarm(d time.Duration, ring func()) {
+	l.alarm, l.ring = l.Clock()+d, ring
 }
 
 // timeout is how long Wait may sleep.
 func (l *Loop) timeout() time.Duration {
 	d := time.Duration(-1)
+	if l.ring != nil {
+		d = max(0, l.alarm-l.Clock())
+	}
 	if n := l.wheel.idle(); n >= 0 {
-		d = max(0, time.Duration(l.wheel.tick+uint32(n))*Tick-l.now)
+		if r := max(0, time.Duration(l.wheel.tick+uint32(n))*Tick-l.now); d < 0 || r < d {
+			d = r
+		}
 	}
 	if l.resume != 0 {
 		if r := max(0, l.resume-l.now); d < 0 || r < d {

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,6 +22,14 @@ type portable struct {
 // when it is resumed, and StopAccepting serves what was accepted, not all that the kernel has queued.
 func NewPortableSystem() System {
 	return &portable{table: sys.NewPumpTable(), start: time.Now()}
+}
+
+// NewDialingSystem is NewPortableSystem whose connections are made by dial, on a goroutine each: for a transport that package
+// net does not know by itself, such as TLS. from may be invalid. An error is what Closed gets.
+func NewDialingSystem(dial func(ctx context.Context, from, to netip.AddrPort) (net.Conn, error)) System {
+	t := sys.NewPumpTable()
+	t.Dial = dial
+	return &portable{table: t, start: time.Now()}
 }
 
 func (x *portable) Tables() (limit int, private bool) {

@@ -120,7 +120,7 @@ func (l *Loop) close(err error) {
 	l.slab = slab{gen: l.slab.gen}
 	l.handler, l.poller, l.events, l.buffers, l.rbuf, l.pbuf, l.scratch = nil, nil, nil, nil, nil, nil, nil
 	l.queues, l.idle, l.dirty, l.doomed, l.unread, l.listeners = nil, nil, nil, nil, nil, nil
-	l.wheel = wheel{}
+	l.wheel, l.ring = wheel{}, nil
 	l.stopping = false
 	l.state.Store(stateIdle)
 	if g := l.group; g.retires(l) && g.Active() == g.layout.Loops {

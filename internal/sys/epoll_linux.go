@@ -21,6 +21,7 @@ type Epoll struct {
 	fd     int
 	wakeFD int
 	events []unix.EpollEvent
+	coarse bool // no epoll_pwait2
 	closed atomic.Bool
 }
 
@@ -82,17 +83,13 @@ func NewEpoll(w *EpollWaker, batch int) (*Epoll, error) {
 	return e, nil
 }
 
-// Wait fills events with what is ready and reports how many. timeout < 0 waits for ever, 0 not at all;
-// between, it is rounded up to milliseconds. It may return 0 early.
+// Wait fills events with what is ready and reports how many. timeout < 0 waits for ever, 0 not at all; where the kernel
+// has no epoll_pwait2 (it came with 5.11), it is rounded up to milliseconds. It may return 0 early.
 func (e *Epoll) Wait(events []Event, timeout time.Duration) (int, error) {
 	max := min(len(events), len(e.events))
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])), uintptr(max), 0, 0, 0)
 	if errno == 0 && n == 0 && timeout != 0 {
-		ms := -1
-		if timeout > 0 {
-			ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
-		}
-		n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])), uintptr(max), uintptr(ms), 0, 0)
+		n, errno = e.sleep(max, timeout)
 	}
 	if errno != 0 {
 		if errno == unix.EINTR {
@@ -125,6 +122,24 @@ func (e *Epoll) Wait(events []Event, timeout time.Duration) (int, error) {
 		out++
 	}
 	return out, nil
+}
+
+// sleep is Wait when nothing is ready.
+func (e *Epoll) sleep(max int, timeout time.Duration) (n uintptr, errno unix.Errno) {
+	if timeout > 0 && !e.coarse {
+		ts := unix.NsecToTimespec(int64(timeout))
+		n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])), uintptr(max), uintptr(unsafe.Pointer(&ts)), 0, 0)
+		if errno != unix.ENOSYS && errno != unix.EPERM { // EPERM: a container's filter that does not know the call
+			return n, errno
+		}
+		e.coarse = true
+	}
+	ms := -1
+	if timeout > 0 {
+		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
+	}
+	n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])), uintptr(max), uintptr(ms), 0, 0)
+	return n, errno
 }
 
 func (e *Epoll) ctl(op int, fd int32, k Key, in Interest) error {

@@ -31,6 +31,9 @@ const (
 // One lock guards it all: this is for systems on which Longwire has to run, not for those on which it has to
 // be fast.
 type PumpTable struct {
+	// Dial makes connections; nil means package net's dialer. It must not change once the table is used.
+	Dial func(ctx context.Context, from, to netip.AddrPort) (net.Conn, error)
+
 	mu    sync.Mutex
 	cond  *sync.Cond // a chute or a writer changed
 	files map[int32]*pumpFile
@@ -789,9 +792,9 @@ func (p *Pump) Accept(listener int32) (int32, netip.AddrPort, error) {
 // Connect is Epoll's.
 func (p *Pump) Connect(from, to netip.AddrPort) (int32, error) {
 	t := p.table
-	d := net.Dialer{KeepAlive: -1}
-	if from.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(from)
+	dial := t.Dial
+	if dial == nil {
+		dial = dialTCP
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &pumpFile{}
@@ -800,7 +803,7 @@ func (p *Pump) Connect(from, to netip.AddrPort) (int32, error) {
 	defer t.mu.Unlock()
 	go func() {
 		defer cancel()
-		nc, err := d.DialContext(ctx, "tcp", to.String())
+		nc, err := dial(ctx, from, to)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		switch c := f.conn; {
@@ -816,6 +819,14 @@ func (p *Pump) Connect(from, to netip.AddrPort) (int32, error) {
 		t.touch(f)
 	}()
 	return t.put(f), nil
+}
+
+func dialTCP(ctx context.Context, from, to netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1}
+	if from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(from)
+	}
+	return d.DialContext(ctx, "tcp", to.String())
 }
 
 // ConnectError is Epoll's.
