@@ -58,6 +58,11 @@ var errDiag = errors.New("socket diagnosis: malformed answer")
 // parseDiag reads one datagram of an answer and calls each for its sockets. done is true once the answer is complete.
 // b is not retained. A refusal of the kernel is a syscall.Errno.
 func parseDiag(b []byte, each func(diagSocket)) (done bool, err error) {
+	return walkDiag(b, func(body []byte) { each(parseDiagSocket(body)) })
+}
+
+// walkDiag is parseDiag for messages as they are: at least diagMessage bytes, lent until each returns.
+func walkDiag(b []byte, each func(body []byte)) (done bool, err error) {
 	for len(b) > 0 {
 		if len(b) < netlinkHeader {
 			return false, errDiag
@@ -87,7 +92,7 @@ func parseDiag(b []byte, each func(diagSocket)) (done bool, err error) {
 			if len(body) < diagMessage {
 				return false, errDiag
 			}
-			each(parseDiagSocket(body))
+			each(body)
 		}
 		b = b[min((n+3)&^3, len(b)):]
 	}

@@ -37,7 +37,8 @@ func (d *Diag) Close() error { return os.NewSyscallError("close", unix.Close(d.f
 // Listeners are the sockets that listen on a port, or on any if it is 0: several when they share it (SO_REUSEPORT).
 func (d *Diag) Listeners(port uint16) ([]Listener, error) {
 	var list []Listener
-	err := d.dump(1<<SocketListening, port, 0, func(s diagSocket) {
+	err := d.dump(1<<SocketListening, port, 0, 0, func(body []byte) {
+		s := parseDiagSocket(body)
 		if s.state == SocketListening && (port == 0 || s.addr.Port() == port) {
 			list = append(list, Listener{Addr: s.addr, Queue: s.rqueue, Backlog: s.wqueue, Inode: s.inode})
 		}
@@ -50,17 +51,18 @@ func (d *Diag) Listeners(port uint16) ([]Listener, error) {
 // a second.
 func (d *Diag) States(local, remote uint16) (SocketCounts, error) {
 	var c SocketCounts
-	err := d.dump(1<<len(c)-1, local, remote, func(s diagSocket) {
-		if int(s.state) < len(c) {
+	err := d.dump(1<<len(c)-1, local, remote, 0, func(body []byte) {
+		if s := parseDiagSocket(body); int(s.state) < len(c) {
 			c[s.state]++
 		}
 	})
 	return c, err
 }
 
-func (d *Diag) dump(states uint32, local, remote uint16, each func(diagSocket)) error {
+// dump asks for the sockets in some states; with is what to tell of them beside that: bit n-1 for INET_DIAG_ n.
+func (d *Diag) dump(states uint32, local, remote uint16, with uint8, each func(body []byte)) error {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		err := d.dumpFamily(family, states, local, remote, each)
+		err := d.dumpFamily(family, states, local, remote, with, each)
 		if errors.Is(err, unix.ENOENT) { // no module for it
 			err = fmt.Errorf("%w (%w)", err, ErrUnsupported)
 		}
@@ -71,14 +73,14 @@ func (d *Diag) dump(states uint32, local, remote uint16, each func(diagSocket)) 
 	return nil
 }
 
-func (d *Diag) dumpFamily(family uint8, states uint32, local, remote uint16, each func(diagSocket)) error {
+func (d *Diag) dumpFamily(family uint8, states uint32, local, remote uint16, with uint8, each func(body []byte)) error {
 	// struct nlmsghdr, then struct inet_diag_req_v2; the kernel leaves out other ports by itself.
 	var b [netlinkHeader + 56]byte
 	binary.NativeEndian.PutUint32(b[0:], uint32(len(b)))
 	binary.NativeEndian.PutUint16(b[4:], diagByFamily)
 	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	r := b[netlinkHeader:]
-	r[0], r[1] = family, unix.IPPROTO_TCP
+	r[0], r[1], r[2] = family, unix.IPPROTO_TCP, with
 	binary.NativeEndian.PutUint32(r[4:], states)
 	binary.BigEndian.PutUint16(r[8:], local)
 	binary.BigEndian.PutUint16(r[10:], remote)
@@ -97,7 +99,7 @@ func (d *Diag) dumpFamily(family uint8, states uint32, local, remote uint16, eac
 		if n == 0 {
 			return errDiag
 		}
-		if done, err := parseDiag(d.buffer[:n], each); done || err != nil {
+		if done, err := walkDiag(d.buffer[:n], each); done || err != nil {
 			return err
 		}
 	}

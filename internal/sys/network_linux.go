@@ -105,3 +105,25 @@ func loopbackUp() error {
 	}
 	return nil
 }
+
+// OpenNetwork opens the network namespace that a file stands for: /proc/PID/ns/net, or one of ip-netns(8) below /run/netns.
+func OpenNetwork(path string) (*Network, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open a network namespace: %w", err)
+	}
+	if kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+		_ = f.Close()
+		return nil, fmt.Errorf("open a network namespace: %s is none", path)
+	}
+	return &Network{f}, nil
+}
+
+// Inode is the number by which the kernel knows the namespace.
+func (n *Network) Inode() (uint32, error) {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(n.file.Fd()), &s); err != nil {
+		return 0, fmt.Errorf("network namespace: %w", os.NewSyscallError("fstat", err))
+	}
+	return uint32(s.Ino), nil
+}

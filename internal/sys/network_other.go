@@ -19,3 +19,9 @@ func (n *Network) Is(other *Network) bool { return n == other }
 
 // Do answers ErrUnsupported on this system.
 func (*Network) Do(func() error) error { return ErrUnsupported }
+
+// OpenNetwork answers ErrUnsupported on this system.
+func OpenNetwork(string) (*Network, error) { return nil, ErrUnsupported }
+
+// Inode answers ErrUnsupported on this system.
+func (*Network) Inode() (uint32, error) { return 0, ErrUnsupported }
