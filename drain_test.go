@@ -5,8 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,6 +58,7 @@ func TestDrainPaces(t *testing.T) {
 		}
 		done := w.drain(10 * time.Second)
 		told := 0
+		advice := make(map[int]int) // seconds → how many were told so
 		for step := 1; step <= 10; step++ {
 			w.sys.Advance(time.Second)
 			rest := peers[:0]
@@ -63,9 +68,10 @@ func TestDrainPaces(t *testing.T) {
 					rest = append(rest, p)
 					continue
 				}
-				if op != ws.OpClose || code != 1001 || reason != "the server is going away" {
-					t.Errorf("got %v %q %d, want close 1001", op, reason, code)
+				if op != ws.OpClose || code != 1001 || !strings.HasPrefix(reason, "the server is going away, retry after ") {
+					t.Errorf("got %v %q %d, want close 1001 with advice", op, reason, code)
 				}
+				advice[advised(t, reason)]++
 				told++
 				p.send(ws.OpClose, closePayload(1001, ""))
 				p.finish()
@@ -86,10 +92,101 @@ func TestDrainPaces(t *testing.T) {
 		if told != n {
 			t.Errorf("%d of %d conns were told", told, n)
 		}
+		for s, k := range advice {
+			if s < 1 || s > 10 || k > 40 {
+				t.Errorf("%d of %d clients are to come back after %d s, want them spread over 10 s", k, n, s)
+			}
+		}
+		if len(advice) < 5 {
+			t.Errorf("the clients are to come back after %v, want them spread over 10 s", advice)
+		}
 		w.wantCloses(map[string]uint64{"drain": n})
 		if s := w.g.Stats(); s.Sockets != 0 {
 			t.Errorf("%d sockets after the drain", s.Sockets)
 		}
+	}
+}
+
+// advised is the number of seconds that the reason of a close says to wait, as clients read it; 0: none.
+func advised(t *testing.T, reason string) int {
+	t.Helper()
+	found := regexp.MustCompile(`(?i)retry after (\d{1,9}) ?s`).FindStringSubmatch(reason)
+	if found == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(found[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// wantRetryAfter checks that b is a 503 that says to wait so long, and returns how long.
+func wantRetryAfter(t *testing.T, b []byte, least, most int) int {
+	t.Helper()
+	resp, n, err := ws.ParseResponse(b, 0)
+	if err != nil || n == 0 || resp.Status() != 503 {
+		t.Fatalf("got %q, want a 503", b)
+	}
+	s, err := strconv.Atoi(string(resp.Header("Retry-After")))
+	if err != nil || s < least || s > most {
+		t.Errorf("Retry-After: %s, want %d to %d", resp.Header("Retry-After"), least, most)
+	}
+	return s
+}
+
+// Who is turned away while the gateway drains is told to come back at random times.
+func TestDrainRefuses(t *testing.T) {
+	w := newWorld(t, Config{})
+	stay := w.dial("/echo")
+	var requests []*peer
+	for range 40 {
+		requests = append(requests, w.raw())
+	}
+	done := w.drain(100 * time.Second)
+	seen := make(map[int]bool)
+	for _, p := range requests {
+		p.Write(requestFor("/echo", ws.Dial{}))
+		seen[wantRetryAfter(t, p.Read(), 6, 15)] = true
+		p.finish()
+	}
+	if len(seen) < 5 {
+		t.Errorf("40 clients are to come back after %v s, want them spread over 10 s", slices.Sorted(maps.Keys(seen)))
+	}
+	w.sys.Advance(100 * time.Second)
+	stay.wantClose(1001)
+	stay.Close()
+	if err := <-done; err != nil {
+		t.Errorf("Drain = %v", err)
+	}
+}
+
+// Who waits long for its turn gets its pings until then, and whoever does not answer them is gone before.
+func TestDrainPings(t *testing.T) {
+	w := newWorld(t, Config{})
+	first, silent, long := w.dial("/echo"), w.dial("/echo"), w.bystander("/echo")
+	done := w.drain(30 * time.Minute) // turns at 0, 10 and 20 minutes
+	first.Write(nil)
+	w.sys.Advance(time.Second)
+	first.wantClose(1001)
+	first.Close()
+	long.pass(8 * time.Minute)
+	if long.pings < 15 {
+		t.Errorf("%d pings in 8 minutes of a drain, want one in 25 s", long.pings)
+	}
+	silent.wantCause(Cause{Kind: CauseHeartbeat, Code: 1008})
+	long.pass(11*time.Minute + 30*time.Second)
+	w.sys.Advance(35 * time.Second)
+	op, reason, code, _ := long.next()
+	if op == ws.OpPing {
+		_, reason, code, _ = long.next()
+	}
+	if code != 1001 || advised(t, reason) < 1 || advised(t, reason) > 10 {
+		t.Errorf("at its turn: close %d %q, want 1001 and at most 10 s", code, reason)
+	}
+	long.Close()
+	if err := <-done; err != nil {
+		t.Errorf("Drain = %v", err)
 	}
 }
 
@@ -136,14 +233,10 @@ func TestDrainHandshakeUnderWay(t *testing.T) {
 	w.sys.Settle()
 	done := w.drain(4 * time.Second)
 	p.Write(req[30:])
-	if status, head, _ := parseAnswer(t, p.Read()); status != 503 || !strings.Contains(head, "Retry-After: 5") {
-		t.Errorf("a request that ends during the drain gets %d, want 503 with Retry-After", status)
-	}
+	wantRetryAfter(t, p.Read(), 6, 9)
 	p.finish()
 	w.sys.Advance(5 * time.Second)
-	if status, _, _ := parseAnswer(t, silent.Read()); status != 503 {
-		t.Errorf("a request that has not come gets %d, want 503", status)
-	}
+	wantRetryAfter(t, silent.Read(), 6, 9)
 	silent.Close()
 	stay.wantClose(1001)
 	stay.Close()

@@ -27,8 +27,9 @@ type front struct {
 	count     *counters // of this loop; survives the loop's thread
 	sent      uint64    // messages appended since count was brought up to date
 
-	sessions *session.Table // nil where no endpoint has sessions
-	sessMem  []byte         // what sessions' state lies in
+	drain    struct{ start, over uint32 } // ticks: when it began here, and how long it is to take; zero: there was none
+	sessions *session.Table               // nil where no endpoint has sessions
+	sessMem  []byte                       // what sessions' state lies in
 }
 
 // state is what a connection is to the gateway. It has no pointers.
@@ -37,7 +38,7 @@ type state struct {
 	heard    uint32 // tick of the last bytes from the client
 	opened   uint32 // tick of the accept
 	partial  uint32 // loan: what is held of a request or message that is incomplete; 0: nothing
-	code     uint16 // of the cause
+	code     uint16 // of the cause; with stateDrain, until there is one, its turn: a share of the drain, in 65536ths
 	flags    stateFlags
 	endpoint uint8
 	phase    phase
@@ -66,7 +67,7 @@ const (
 	statePinged                           // since it was heard last
 	stateQueued                           // paused because its own replies fill the write queue
 	stateWorking                          // paused because its blocking work lags
-	stateDrain                            // its timer is its turn in the drain
+	stateDrain                            // has a turn in the drain
 	stateUpgraded                         // OnOpen was called
 	stateCounted                          // counted in Gateway.conns and in the address table
 	stateOverLimit                        // let in only to say whether it wants plain HTTP; see state.verdict
@@ -159,7 +160,7 @@ func (f *front) Admit(peer netip.AddrPort, full bool) []byte {
 	}
 	f.count.refused[f.verdict].Add(1)
 	f.count.causes[CauseRefused].Add(1)
-	return f.g.refusals[f.verdict]
+	return f.g.refusal(f.verdict)
 }
 
 // Opened implements loop.Handler.

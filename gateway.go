@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/internal/token"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -32,7 +34,7 @@ type Gateway struct {
 	log       *slog.Logger
 	endpoints []endpoint
 	paths     map[string]int
-	refusals  [refusalKinds][]byte // whole responses
+	refusals  [refusalKinds][]byte // whole responses, but to those who come while it drains: see refusal
 	late      []byte               // the response to a request that did not come in time
 
 	loops     *loop.Group
@@ -42,12 +44,14 @@ type Gateway struct {
 	notices   notices
 	contexts  contexts
 	pool      *pool
+	draining  atomic.Int64 // nanoseconds over which it drains; 0: it does not, or all at once
 	closeLog  closeLog
 	hub       *hub.Hub // nil where no endpoint has sessions, and so the next two
 	node      *session.Node
 	engine    engine.Engine
 	rules     *channel.Rules
-	ctx       context.Context // of all work; ends with Close
+	verifiers []*token.Verifier // of Config.Tokens and SubTokens
+	ctx       context.Context   // of all work; ends with Close
 	cancel    context.CancelFunc
 	plain     *plainHTTP
 
@@ -120,7 +124,24 @@ func New(c Config) (*Gateway, error) {
 	return g, nil
 }
 
-func (g *Gateway) retryAfter() int { return int((g.config.RetryAfter + time.Second - 1) / time.Second) }
+// retryAfter is what clients are told that are turned away, in seconds: Config.RetryAfter, and while the gateway drains the
+// jitter that those get whose connections it closes.
+func (g *Gateway) retryAfter() int {
+	wait := g.config.RetryAfter + session.Jitter(time.Duration(g.draining.Load()))
+	return int((wait + time.Second - 1) / time.Second)
+}
+
+// refusal is the whole answer to a client that is turned away before anything is known of its request.
+func (g *Gateway) refusal(why refusalKind) []byte {
+	if why == refusedDrain {
+		return g.renderRefusal("the server is going away")
+	}
+	return g.refusals[why]
+}
+
+func (g *Gateway) renderRefusal(reason string) []byte {
+	return ws.AppendRefusal(nil, &ws.Refusal{Status: http.StatusServiceUnavailable, Reason: reason, RetryAfter: g.retryAfter()})
+}
 
 // renderRefusals prepares the answers that are given before anything is known of the request.
 func (g *Gateway) renderRefusals() {
@@ -130,9 +151,8 @@ func (g *Gateway) renderRefusals() {
 		refusedMemory:       "the server has no memory for another connection",
 		refusedAddressConns: "too many connections from your address",
 		refusedAddressRate:  "too many new connections from your address",
-		refusedDrain:        "the server is going away",
 	} {
-		g.refusals[k] = ws.AppendRefusal(nil, &ws.Refusal{Status: http.StatusServiceUnavailable, Reason: reason, RetryAfter: g.retryAfter()})
+		g.refusals[k] = g.renderRefusal(reason)
 	}
 	g.late = ws.AppendRefusal(nil, &ws.Refusal{Status: http.StatusRequestTimeout, Reason: "the request did not come in time"})
 }
@@ -281,9 +301,12 @@ func (g *Gateway) Ready() bool {
 	return g.state == stateStarted && !g.admission.draining.Load()
 }
 
-// Drain stops accepting and closes all connections with 1001, spread evenly over a duration so that the clients
-// don't come back elsewhere in one wave. It returns when the last is gone; those that don't answer the close
-// frame are given a few seconds more. If ctx ends first, it returns the context's cause.
+// Drain stops accepting and closes all connections, with 1001 or what their protocol has for it (3001), spread evenly over
+// a duration so that the clients don't come back elsewhere in one wave. Until its turn a connection is served as ever. The
+// reason of its close ends with "retry after N s" for clients that listen: N is random, up to the duration and up to 10 s,
+// and more where Sessions.ConnectRate lets fewer in than go; where both are 0 it is not said. Drain returns when the last
+// is gone; those that don't answer the close frame are given a few seconds more. If ctx ends first, it returns the context's
+// cause.
 func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 	g.mu.Lock()
 	if g.state != stateStarted {
@@ -291,6 +314,8 @@ func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 		return nil
 	}
 	g.mu.Unlock()
+	over = max(0, over)
+	g.draining.Store(int64(over))
 	g.admission.draining.Store(true)
 	g.log.Info("draining", "conns", g.loops.Live(), "over", over)
 	g.loops.StopAccepting()
@@ -298,15 +323,13 @@ func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 	var next atomic.Int64
 	g.loops.Running(func(l *loop.Loop) {
 		f := g.fronts[l.Index()]
-		now := l.Tick()
+		f.drain.start, f.drain.over = l.Tick()+1, uint32(min(over/loop.Tick, math.MaxInt32))
 		l.Each(func(i uint32) {
-			if f.conn[i].phase >= phaseClosing {
-				return // it has its time already
+			// The first at once: nobody waits for one connection's turn. Slots of several loops interleave, so that none of
+			// them has all of its at the end.
+			if f.conn[i].phase < phaseClosing { // else it has its time already
+				f.takeTurn(i, uint16(min((next.Add(1)-1)<<16/int64(total), math.MaxUint16)))
 			}
-			turn := next.Add(1) - 1 // the first at once: nobody waits for one connection's turn
-			f.conn[i].flags |= stateDrain
-			// Slots of several loops interleave, so that none of them has all of its at the end.
-			l.SetTimerTick(i, now+1+uint32(int64(over/loop.Tick)*turn/int64(total)))
 		})
 	})
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -342,6 +365,9 @@ func (g *Gateway) Close() error {
 	err := g.loops.Close()
 	g.plain.close()
 	g.pool.wait()
+	for _, v := range g.verifiers {
+		v.Close()
+	}
 	if g.engine != nil {
 		err = errors.Join(err, g.engine.Close())
 	}

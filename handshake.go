@@ -118,7 +118,7 @@ func (f *front) refuse(i uint32, st *state, kind refusalKind, r *ws.Refusal) {
 func (f *front) refuseOverLimit(i uint32, st *state) {
 	f.count.refused[st.verdict].Add(1)
 	f.end(st, Cause{Kind: CauseRefused, Detail: st.verdict.String()})
-	f.l.Commit(i, append(f.l.Buffer(i), f.g.refusals[st.verdict]...))
+	f.l.Commit(i, append(f.l.Buffer(i), f.g.refusal(st.verdict)...))
 	st.phase = phaseOver
 	f.l.Finish(i)
 }

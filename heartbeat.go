@@ -4,28 +4,79 @@ import (
 	"time"
 
 	"github.com/longwire/longwire/internal/loop"
+	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/ws"
 )
 
 // What a connection's timer is for.
 
-// arm sets the timer of an open connection to what its heartbeat wants next.
+// arm sets the timer of an open connection to what its heartbeat wants next, or to its turn to go if that is sooner.
 func (f *front) arm(i uint32, st *state) {
+	tick, ok := f.nextBeat(i, st)
+	sooner := func(t uint32) {
+		if !ok || int32(t-tick) < 0 {
+			tick, ok = t, true
+		}
+	}
+	if st.flags&stateDrain != 0 {
+		sooner(f.turn(st))
+	}
+	if f.g.endpoints[st.endpoint].protocol != protocolNone {
+		if left, waits := f.sessions.Turn(i); waits {
+			sooner(f.l.Tick() + ticks(max(loop.Tick, left)))
+		}
+	}
+	if ok {
+		f.l.SetTimerTick(i, tick)
+	} else {
+		f.l.ClearTimer(i)
+	}
+}
+
+// nextBeat is when the heartbeat has something to do.
+func (f *front) nextBeat(i uint32, st *state) (tick uint32, ok bool) {
 	h := f.g.endpoints[st.endpoint].Heartbeat
 	switch {
 	case h.Ping > 0 && st.flags&statePinged == 0:
 		// Earlier by up to a 25th, by the slot: what came at once drifts apart.
 		early := uint64(h.Ping/loop.Tick) / pingSpread * uint64(i*2654435769>>8&0xffff) >> 16
-		f.l.SetTimerTick(i, st.heard+uint32(h.Ping/loop.Tick)-uint32(early))
+		return st.heard + uint32(h.Ping/loop.Tick) - uint32(early), true
 	case h.Ping > 0 && h.Timeout > 0:
-		f.l.SetTimerTick(i, min(f.l.Tick()+ticks(h.Ping), st.heard+ticks(h.Timeout)))
+		return min(f.l.Tick()+ticks(h.Ping), st.heard+ticks(h.Timeout)), true
 	case h.Ping > 0:
-		f.l.SetTimerTick(i, f.l.Tick()+ticks(h.Ping))
+		return f.l.Tick() + ticks(h.Ping), true
 	case h.Timeout > 0:
-		f.l.SetTimerTick(i, st.heard+ticks(h.Timeout))
-	default:
-		f.l.ClearTimer(i)
+		return st.heard + ticks(h.Timeout), true
 	}
+	return 0, false
+}
+
+// turn is when a connection goes in the drain.
+func (f *front) turn(st *state) uint32 {
+	return f.drain.start + uint32(uint64(f.drain.over)*uint64(st.code)>>16)
+}
+
+// takeTurn gives conn i its turn in the drain, and sets its timer for that. What it is owed until then, as pings, it gets.
+func (f *front) takeTurn(i uint32, share uint16) {
+	st := &f.conn[i]
+	st.flags |= stateDrain
+	st.code = share
+	switch {
+	case st.phase == phaseRequest, f.g.endpoints[st.endpoint].protocol == protocolCentrifuge && !f.sessions.Arm(i):
+		f.l.SetTimerTick(i, f.turn(st))
+	case f.g.endpoints[st.endpoint].protocol != protocolCentrifuge:
+		f.arm(i, st)
+	}
+}
+
+// goAway closes a connection whose turn in the drain has come.
+func (f *front) goAway(i uint32, st *state) {
+	over := time.Duration(f.drain.over) * loop.Tick
+	if f.g.endpoints[st.endpoint].protocol == protocolCentrifuge {
+		f.sessions.Shutdown(i, over)
+		return
+	}
+	f.closeWith(i, st, Cause{Kind: CauseDrain, Code: ws.StatusGoingAway}, session.Advise("the server is going away", session.Jitter(over)))
 }
 
 func ticks(d time.Duration) uint32 { return uint32((d + loop.Tick - 1) / loop.Tick) }
@@ -52,11 +103,8 @@ func (f *front) Timer(i uint32) {
 		st.phase = phaseOver // the client's close frame does not come
 		f.l.Finish(i)
 		return
-	case st.flags&stateDrain != 0 && f.g.endpoints[st.endpoint].protocol == protocolCentrifuge:
-		f.sessions.Shutdown(i)
-		return
-	case st.flags&stateDrain != 0:
-		f.closeWith(i, st, Cause{Kind: CauseDrain, Code: ws.StatusGoingAway}, "the server is going away")
+	case st.flags&stateDrain != 0 && int32(now-f.turn(st)) >= 0:
+		f.goAway(i, st)
 		return
 	}
 	if f.g.endpoints[st.endpoint].protocol != protocolNone {

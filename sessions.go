@@ -119,10 +119,12 @@ func (g *Gateway) newNode() error {
 	if o.Tokens, err = token.New(c.Tokens); err != nil {
 		return fmt.Errorf("config: Tokens: %w", err)
 	}
+	g.verifiers = append(g.verifiers, o.Tokens)
 	if c.SubTokens != nil {
 		if o.SubTokens, err = token.New(*c.SubTokens); err != nil {
 			return fmt.Errorf("config: SubTokens: %w", err)
 		}
+		g.verifiers = append(g.verifiers, o.SubTokens)
 	}
 	for _, e := range g.endpoints {
 		if e.protocol == protocolNone {
@@ -271,8 +273,23 @@ func (h host) Close(i uint32, d *Disconnect) {
 }
 
 func (h host) SetTimer(i uint32, d time.Duration) {
-	if st := &h.conn[i]; st.phase == phaseOpen && st.flags&stateDrain == 0 {
+	st := &h.conn[i]
+	switch {
+	case st.phase != phaseOpen:
+	case st.flags&stateDrain != 0:
+		tick := h.l.Tick() + ticks(d)
+		if turn := h.turn(st); int32(turn-tick) < 0 {
+			tick = turn
+		}
+		h.l.SetTimerTick(i, tick)
+	default:
 		h.l.SetTimer(i, d)
+	}
+}
+
+func (h host) Rearm(i uint32) {
+	if st := &h.conn[i]; st.phase == phaseOpen {
+		h.arm(i, st)
 	}
 }
 

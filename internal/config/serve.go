@@ -215,7 +215,7 @@ var options = []Option{
 		field: func(s *Serve) any { return &s.UserTimeout },
 	}, {
 		Name: "drain", Group: groupTime, Type: "duration", Default: "10s",
-		Help:  "Over how long connections are closed (with 1001) after SIGTERM or SIGINT, so that clients don't come back in one wave.",
+		Help:  "Over how long connections are closed (with 1001) after SIGTERM or SIGINT, so that clients don't come back in one wave; the reason tells each when to.",
 		Edge:  "off (or 0s) closes all at once. Those that don't answer the close frame are given 5 s and some more. A second signal ends the process at once with exit code 1.",
 		field: func(s *Serve) any { return &s.Drain },
 	},
@@ -269,7 +269,7 @@ var options = []Option{
 	}, {
 		Name: "connect-rate", Group: groupPush, Type: "number a second", Default: "0",
 		Help:  "The most new sessions a second on /connection/websocket.",
-		Edge:  "A client beyond it is closed with 3013, too many requests; its backoff says when it comes back. 0 is no bound.",
+		Edge:  "A client beyond it is closed with 3013, too many requests, and told when to come back, each another time. So are those whose connections a drain or a disconnect of many ends: no more of them come back in a second. 0 is no bound.",
 		field: func(s *Serve) any { return &s.ConnectRate },
 	}, {
 		Name: "max-command", Group: groupPush, Type: "size", Default: "64KiB",

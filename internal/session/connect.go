@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -42,9 +41,8 @@ type serverSub struct {
 func (t *Table) connect(k call, st *state, c *centrifuge.Command) {
 	if !t.n.connects.take(t.host.Now()) {
 		// Waiting here would only make it time out. SDKs back off at random; the reason is for those that listen.
-		later := (t.n.connects.later(t.host.Now()) + time.Second - 1) / time.Second
 		d := *centrifuge.DisconnectTooManyRequests
-		d.Reason += fmt.Sprintf(", retry after %d s", later)
+		d.Reason = Advise(d.Reason, t.n.connects.later(t.host.Now()))
 		t.close(k.i, &d)
 		return
 	}

@@ -30,6 +30,11 @@ func DecodeControl(b []byte) (*Control, error) {
 
 // Do carries c out for the sessions of this loop.
 func (t *Table) Do(c *Control) {
+	if c.Disconnect != nil {
+		t.disconnect(c.Target, c.Disconnect)
+		t.Drain()
+		return
+	}
 	t.Each(c.Target, func(i uint32) {
 		st := &t.conn[i]
 		switch {
@@ -39,8 +44,6 @@ func (t *Table) Do(c *Control) {
 			if sub := t.find(i, []byte(c.Channel)); sub != 0 {
 				t.end(i, st, sub, centrifuge.UnsubscribeServer)
 			}
-		case c.Disconnect != nil:
-			t.disconnectAs(i, c.Disconnect)
 		case c.Refresh != nil:
 			t.refreshAs(i, st, c.Refresh)
 		}
@@ -72,22 +75,6 @@ func (t *Table) subscribeAs(i uint32, st *state, name string, as *SubscribeAs) {
 		}
 		t.settle(i, st, sub)
 	})
-}
-
-func (t *Table) disconnectAs(i uint32, as *DisconnectAs) {
-	if len(as.Whitelist) > 0 {
-		id := t.id(i)
-		for _, w := range as.Whitelist {
-			if w == id {
-				return
-			}
-		}
-	}
-	d := centrifuge.DisconnectForced
-	if as.Code != 0 {
-		d = &Disconnect{Code: as.Code, Reason: as.Reason}
-	}
-	t.close(i, d)
 }
 
 func (t *Table) refreshAs(i uint32, st *state, as *RefreshAs) {

@@ -169,8 +169,8 @@ func TestEachEnds(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	b := newBench(t, setup{channels: open})
 	c := b.connect(JSON, "ann")
-	b.table.Shutdown(c.i)
-	b.table.Shutdown(c.i)
+	b.table.Shutdown(c.i, 0)
+	b.table.Shutdown(c.i, 0)
 	c.expect(3001)
 	b.empty()
 }

@@ -137,7 +137,7 @@ func newBench(t testing.TB, s setup) *bench {
 	if b.n, err = NewNode(o); err != nil {
 		t.Fatal(err)
 	}
-	b.n.connects = newBucket(o.ConnectRate, b.now())
+	b.n.setRates(b.now())
 	if s.slots == 0 {
 		s.slots = 16
 	}
@@ -278,6 +278,21 @@ func (h host) SetTimer(i uint32, d time.Duration) {
 	if c.open {
 		c.timer = h.b.now().Add(d)
 	}
+}
+
+func (h host) Rearm(i uint32) {
+	if c := h.conn(i); c.open {
+		c.beat()
+	}
+}
+
+// beat sets the timer as a front's own heartbeat does.
+func (c *conn) beat() {
+	d := c.b.n.o.Ping
+	if left, ok := c.b.table.Turn(c.i); ok {
+		d = max(100*time.Millisecond, min(d, left))
+	}
+	c.timer = c.b.now().Add(d)
 }
 
 func (h host) Pause(i uint32) { h.conn(i).paused = true }
@@ -509,7 +524,7 @@ func (b *bench) fire(c *conn) {
 		}
 	}()
 	if !b.table.Timer(c.i) && c.open {
-		c.timer = b.now().Add(b.n.o.Ping) // the front's own heartbeat
+		c.beat()
 	}
 }
 
@@ -566,6 +581,9 @@ func (b *bench) check() {
 		if st.hash != 0 {
 			users++
 		}
+		if _, ok := t.turns[uint32(i)]; ok != (st.flags&flagTurn != 0) || ok && st.phase != phaseConnected {
+			b.t.Errorf("slot %d in phase %d: its turn is kept: %t, flags %x", i, st.phase, ok, st.flags)
+		}
 		if !st.open() && (t.rest[uint32(i)] != nil || t.rates[uint32(i)] != nil || t.headers[uint32(i)] != nil) {
 			b.t.Errorf("slot %d is over and something waits for it", i)
 		}
@@ -610,6 +628,9 @@ func (b *bench) empty() {
 	}
 	if len(t.rest)+len(t.held)+len(t.behind)+len(t.rates)+len(t.headers) != 0 {
 		b.t.Errorf("kept: rest %v, held %v, behind %v, rates %v, headers %v", t.rest, t.held, t.behind, t.rates, t.headers)
+	}
+	if t.turns != nil {
+		b.t.Errorf("kept: turns %v", t.turns)
 	}
 	if n := b.mem.Stats().Clients; n != 0 {
 		b.t.Errorf("%d are present", n)

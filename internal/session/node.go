@@ -3,6 +3,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -66,6 +68,7 @@ type Node struct {
 	cipher    cipher.Block // makes session ids of conns
 	uid       string
 	connects  bucket
+	ends      bucket // of sessions that are ended with many others
 
 	// Shared counters.
 	Sessions  atomic.Int64 // connected
@@ -99,8 +102,14 @@ func NewNode(o Options) (*Node, error) {
 		return nil, fmt.Errorf("session: %w", err)
 	}
 	n.uid = uuid([16]byte(key[16:]))
-	n.connects = newBucket(o.ConnectRate, time.Now())
+	n.setRates(time.Now())
 	return n, nil
+}
+
+// setRates fills the buckets. What comes back connects: many sessions are ended no faster than that may be.
+func (n *Node) setRates(now time.Time) {
+	n.connects = newBucket(n.o.ConnectRate, now)
+	n.ends = newBucket(cmp.Or(n.o.ConnectRate, defaultEndRate), now)
 }
 
 // UID is the node's id.
@@ -204,13 +213,20 @@ func (b *bucket) take(now time.Time) bool {
 	}
 }
 
+// lineMax is the longest that anybody is told to wait in line.
+const lineMax = 5 * time.Minute
+
 // later is when one that was turned away may come again: everybody gets a place of his own, one after the other at the
-// rate, so that they do not all come back together. At most five minutes.
+// rate, so that they do not all come back together. Once the line is five minutes long the next get any place in it, at
+// random: then more come in a second than the rate, but never all of the rest at its end.
 func (b *bucket) later(now time.Time) time.Duration {
 	t := int64(now.Sub(b.start))
 	for {
 		line := b.line.Load()
-		at := min(max(line, t)+b.cost, t+int64(5*time.Minute))
+		at := max(line, t) + b.cost
+		if at > t+int64(lineMax) {
+			return 1 + mathrand.N(lineMax)
+		}
 		if b.line.CompareAndSwap(line, at) {
 			return time.Duration(at - t)
 		}

@@ -37,6 +37,8 @@ type Host interface {
 	Close(i uint32, d *Disconnect)
 	// SetTimer has Table.Timer called after d.
 	SetTimer(i uint32, d time.Duration)
+	// Rearm has Table.Timer called when Table.Turn says, or sooner, of a conn whose pings are the loop's affair.
+	Rearm(i uint32)
 	// Look takes what the conn's socket has right now: Message may be called before it returns.
 	Look(i uint32)
 	// Pause stops reading from the conn until Resume.
@@ -81,6 +83,7 @@ type Table struct {
 	behind  map[uint32]*backlog           // by subscription: what waits because its conn is slow
 	rates   map[uint32]map[uint64]float64 // by slot and hash of the channel: up to when publications are paid for, in seconds since start
 	headers map[uint32]map[string]string  // by slot: what hooks want to know of the handshake
+	turns   map[uint32]turn               // by slot, of those with flagTurn: when they are ended; nil: nobody is
 	deliver func(sub uint32, p *hub.Push)
 }
 
@@ -119,6 +122,7 @@ const (
 	flagRefresh                   // a hook prolongs it
 	flagAsked                     // that hook was asked and has not answered yet
 	flagSubs                      // a subscription of it expires
+	flagTurn                      // it is ended soon: see Table.turns
 )
 
 // NewTable makes the table of one loop. mem has StateSize bytes for each slot, zeroed.
@@ -369,6 +373,7 @@ func (t *Table) retire(i uint32, st *state) {
 	t.bytes.Free(st.who)
 	st.who = 0
 	delete(t.rates, i)
+	t.forgetTurn(i, st)
 }
 
 // Closed forgets conn i, which is over.
@@ -397,6 +402,7 @@ func (t *Table) Emptied() {
 	clear(t.behind)
 	clear(t.rates)
 	clear(t.headers)
+	t.turns = nil
 }
 
 // open reports whether the session goes on.
@@ -415,6 +421,8 @@ func (t *Table) Timer(i uint32) bool {
 		return true
 	case st.phase == phaseOpened:
 		t.host.SetTimer(i, t.n.o.Stale)
+		return true
+	case t.taken(i):
 		return true
 	}
 	if !t.expire(i, st) {
@@ -475,12 +483,30 @@ func (t *Table) wait(i uint32, st *state) {
 	t.arm(i, st)
 }
 
-// arm sets the timer to when the session is due, or to what expires before that.
+// arm sets the timer to when the session is due, or to what comes before that: something expires, or it is its turn to go.
 func (t *Table) arm(i uint32, st *state) {
 	if st.flags&flagFrames != 0 {
 		return
 	}
-	t.host.SetTimer(i, max(100*time.Millisecond, min(t.until(st.due), t.untilExpiry(st))))
+	d := min(t.until(st.due), t.untilExpiry(st))
+	if left, ok := t.Turn(i); ok {
+		d = min(d, left)
+	}
+	t.host.SetTimer(i, max(100*time.Millisecond, d))
+}
+
+// Arm sets the timer of conn i anew, and reports false if that is the timer for its connect command, which stays as it is.
+func (t *Table) Arm(i uint32) bool {
+	st := &t.conn[i]
+	switch {
+	case st.phase == phaseOpened:
+		return false
+	case st.flags&flagFrames != 0 || st.phase == phaseNone:
+		t.host.Rearm(i)
+	default:
+		t.arm(i, st)
+	}
+	return true
 }
 
 // tick is the time in d, in milliseconds since the table was made; it wraps after 49 days.
@@ -596,6 +622,3 @@ func (t *Table) Each(target Target, f func(i uint32)) {
 		}
 	}
 }
-
-// Shutdown ends conn i because the node goes away: the client comes back elsewhere.
-func (t *Table) Shutdown(i uint32) { t.close(i, centrifuge.DisconnectShutdown) }
