@@ -54,9 +54,12 @@ var layout = map[string]row{
 	// Simulated subscribers that judge what they get, for tests. What they say and hear is written and read by code of their own.
 	"internal/checker": {imports: ". engine engine/memengine ws", outside: "github.com/shadowspore/fossil-delta google.golang.org/protobuf"},
 
-	"internal/stress": {imports: "internal/avalanche internal/fleet internal/loop internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go go.yaml.in/yaml/v3"},
+	"internal/stress": {imports: "internal/avalanche internal/fleet internal/loop internal/report internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go go.yaml.in/yaml/v3"},
 
 	"internal/avalanche": {imports: "internal/sys"},
+
+	"internal/report":            {},
+	"internal/report/reporttest": {}, // a browser, for tests
 
 	// The command.
 	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},
