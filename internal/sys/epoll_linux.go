@@ -2,6 +2,7 @@ package sys
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"os"
 	"sync"
@@ -127,7 +128,7 @@ func (e *Epoll) Wait(events []Event, timeout time.Duration) (int, error) {
 // sleep is Wait when nothing is ready.
 func (e *Epoll) sleep(max int, timeout time.Duration) (n uintptr, errno unix.Errno) {
 	if timeout > 0 && !e.coarse {
-		ts := unix.NsecToTimespec(int64(timeout))
+		ts := [2]int64{int64(timeout / time.Second), int64(timeout % time.Second)} // the call's seconds are of 64 bits everywhere
 		n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])), uintptr(max), uintptr(unsafe.Pointer(&ts)), 0, 0)
 		if errno != unix.ENOSYS && errno != unix.EPERM { // EPERM: a container's filter that does not know the call
 			return n, errno
@@ -136,7 +137,7 @@ func (e *Epoll) sleep(max int, timeout time.Duration) (n uintptr, errno unix.Err
 	}
 	ms := -1
 	if timeout > 0 {
-		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
+		ms = int(min((timeout-1)/time.Millisecond+1, math.MaxInt32))
 	}
 	n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])), uintptr(max), uintptr(ms), 0, 0)
 	return n, errno

@@ -31,7 +31,8 @@ const (
 // One lock guards it all: this is for systems on which Longwire has to run, not for those on which it has to
 // be fast.
 type PumpTable struct {
-	// Dial makes connections; nil means package net's dialer. It must not change once the table is used.
+	// Dial makes connections; nil means package net's dialer. It is called on a goroutine of its own, and ctx ends when the
+	// connection is closed meanwhile. ConnectError returns its error as it is. It must not change once the table is used.
 	Dial func(ctx context.Context, from, to netip.AddrPort) (net.Conn, error)
 
 	mu    sync.Mutex
@@ -808,7 +809,7 @@ func (p *Pump) Connect(from, to netip.AddrPort) (int32, error) {
 		defer t.mu.Unlock()
 		switch c := f.conn; {
 		case err != nil:
-			c.err = errnoOf(err)
+			c.err = err
 		case c.closed:
 			_ = nc.Close()
 		default:
@@ -826,7 +827,11 @@ func dialTCP(ctx context.Context, from, to netip.AddrPort) (net.Conn, error) {
 	if from.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(from)
 	}
-	return d.DialContext(ctx, "tcp", to.String())
+	c, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, errnoOf(err)
+	}
+	return c, nil
 }
 
 // ConnectError is Epoll's.
