@@ -184,9 +184,9 @@ func (l *Loop) run() error {
 }
 
 // SetAlarm has ring called once on the loop's thread after d, instead of what was set before, as exactly as the kernel wakes
-// a thread: it is for what a tick is too coarse for. nil takes the alarm back.
+// a thread: it is for what a tick is too coarse for. nil takes the alarm back. A loop that ends does not ring.
 func (l *Loop) SetAlarm(d time.Duration, ring func()) {
-	l.alarm, l.ring = l.Clock()+d, ring
+	l.alarm, l.ring = l.Clock()+min(d, maxTimer), ring
 }
 
 // timeout is how long Wait may sleep.
