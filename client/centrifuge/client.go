@@ -1,7 +1,9 @@
 package centrifuge
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -43,11 +45,15 @@ type session struct {
 	pong   bool
 }
 
-// stream is how far a channel was seen. It is guarded by Client.mu.
+// stream is how far a channel was seen. It is guarded by Client.mu, but for its end.
 type stream struct {
 	position    Position
 	positioned  bool // the channel has offsets
 	recoverable bool // and gives what was missed
+
+	// Of the goroutine that reads.
+	delta bool   // publications may be deltas, and in JSON all of them are strings
+	base  []byte // what the next delta builds on: the publication before, in this subscription
 }
 
 // seen tells whether a publication was there before, and notes it.
@@ -88,7 +94,7 @@ func Dial(ctx context.Context, url string, o *Options) (*Client, error) {
 	}
 	socket.OnState = func(t client.Transition) {
 		switch t.To {
-		case client.Backoff, client.Melted, client.Closing, client.Closed:
+		case client.Backoff, client.Melted, client.Offline, client.Closing, client.Closed:
 			c.lost()
 		}
 		if o.Socket.OnState != nil {
@@ -226,11 +232,8 @@ func (c *Client) lost() {
 	c.mu.Lock()
 	conn := c.conn
 	c.mu.Unlock()
-	if conn != nil {
-		switch conn.State() {
-		case client.Idle, client.WaitingPong, client.RetryPending:
-			return
-		}
+	if conn != nil && conn.Open() && conn.State() != client.Closing {
+		return
 	}
 	c.end()
 }
@@ -433,24 +436,76 @@ func (c *Client) subscribed(channel string, st *stream, h *Handler, r *subscribe
 	}
 	at := st.position
 	c.mu.Unlock()
+	st.delta, st.base = r.Delta, nil
 	if f := h.Subscribed; f != nil {
-		f(channel, Subscribed{Position: at, WasRecovering: r.WasRecovering, Recovered: r.Recovered, Data: r.Data})
+		f(channel, Subscribed{Position: at, WasRecovering: r.WasRecovering, Recovered: r.Recovered, Delta: r.Delta, Data: r.Data})
 	}
 	for _, p := range r.Publications {
-		c.publication(channel, st, h, p)
+		if !c.publication(channel, st, h, p) {
+			return
+		}
 	}
 }
 
-func (c *Client) publication(channel string, st *stream, h *Handler, p *publication) {
+// publication reports false if it is the last of its subscription: then what follows would not fit either.
+func (c *Client) publication(channel string, st *stream, h *Handler, p *publication) bool {
 	if p == nil {
-		return
+		return true
+	}
+	if st.delta || p.Delta {
+		if err := c.whole(st, p); err != nil {
+			c.again(channel)
+			return false
+		}
 	}
 	c.mu.Lock()
 	seen := st.positioned && st.seen(p.Offset)
 	c.mu.Unlock()
 	if f := h.Publication; f != nil && !seen {
-		f(channel, p.public())
+		f(channel, p.Publication)
 	}
+	return true
+}
+
+// whole has the data of p be the publication itself, in a channel with deltas, and notes it for the next.
+func (c *Client) whole(st *stream, p *publication) error {
+	if !st.delta {
+		return errDelta // nobody asked for it
+	}
+	b := []byte(p.Data)
+	if !c.options.Protobuf {
+		var text string
+		if err := json.Unmarshal(b, &text); err != nil {
+			return errDelta
+		}
+		b = []byte(text)
+	}
+	if p.Delta {
+		limit := c.options.Socket.ReadLimit
+		if limit <= 0 {
+			limit = 1 << 20
+		}
+		var err error
+		if b, err = applyDelta(st.base, b, limit); err != nil {
+			return err
+		}
+	}
+	if !c.options.Protobuf && !json.Valid(b) {
+		return errDelta
+	}
+	st.base, p.Data = b, bytes.Clone(b)
+	return nil
+}
+
+// again begins a session anew, because of a delta that does not fit: the subscription then goes on where it stood, without
+// deltas.
+func (c *Client) again(channel string) {
+	c.mu.Lock()
+	if s := c.subs[channel]; s != nil {
+		s.subscribed, s.whole = false, true
+	}
+	c.mu.Unlock()
+	c.conn.Reconnect(0)
 }
 
 // push handles what the server sends by itself.
@@ -491,11 +546,11 @@ func (c *Client) push(p *push) {
 		c.publication(p.Channel, st, h, p.Pub)
 	case p.Join != nil && p.Join.Info != nil:
 		if h.Join != nil {
-			h.Join(p.Channel, *p.Join.Info.public())
+			h.Join(p.Channel, *p.Join.Info)
 		}
 	case p.Leave != nil && p.Leave.Info != nil:
 		if h.Leave != nil {
-			h.Leave(p.Channel, *p.Leave.Info.public())
+			h.Leave(p.Channel, *p.Leave.Info)
 		}
 	case p.Unsubscribe != nil:
 		c.unsubscribed(p.Channel, sub, in, p.Unsubscribe)
@@ -579,7 +634,9 @@ func (c *Client) send(ctx context.Context, s *session, m *command, f func(*reply
 	c.mu.Unlock()
 	b, err := encode(c.options.Protobuf, m)
 	if err == nil {
-		err = c.conn.Write(ctx, c.opcode(), b)
+		if err = c.conn.Write(ctx, c.opcode(), b); errors.Is(err, client.ErrQueueFull) {
+			err = ErrDisconnected // there is no queue
+		}
 	}
 	if err != nil && f != nil && !c.forget(id) {
 		return id, nil // f was called
@@ -668,7 +725,7 @@ func (c *Client) History(ctx context.Context, channel string, o HistoryOptions) 
 		request.Limit = -1
 	}
 	if o.Since != nil {
-		request.Since = &position{Offset: o.Since.Offset, Epoch: o.Since.Epoch}
+		request.Since = o.Since
 	}
 	r, err := c.call(ctx, "history", &command{History: request})
 	if err != nil || r.History == nil {
@@ -677,7 +734,7 @@ func (c *Client) History(ctx context.Context, channel string, o HistoryOptions) 
 	pubs := make([]Publication, 0, len(r.History.Publications))
 	for _, p := range r.History.Publications {
 		if p != nil {
-			pubs = append(pubs, p.public())
+			pubs = append(pubs, p.Publication)
 		}
 	}
 	return pubs, Position{Offset: r.History.Offset, Epoch: r.History.Epoch}, nil
@@ -693,7 +750,7 @@ func (c *Client) Presence(ctx context.Context, channel string) (map[string]Clien
 	if r.Presence != nil {
 		for id, info := range r.Presence.Presence {
 			if info != nil {
-				present[id] = *info.public()
+				present[id] = *info
 			}
 		}
 	}

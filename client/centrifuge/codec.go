@@ -61,8 +61,9 @@ func decode(protobuf bool, b []byte, f func(*reply)) error {
 	}
 }
 
-// fields are the indices of a struct's fields by their numbers. They are found once for each type.
-type fields map[protowire.Number]int
+// fields are the indices of a struct's fields, and of those of a struct embedded in it, by their numbers. They are found
+// once for each type.
+type fields map[protowire.Number][]int
 
 var known sync.Map // reflect.Type → fields
 
@@ -71,12 +72,15 @@ func fieldsOf(t reflect.Type) fields {
 		return f.(fields)
 	}
 	f := make(fields)
-	for i := range t.NumField() {
-		n, err := strconv.Atoi(t.Field(i).Tag.Get("number"))
-		if err != nil {
-			panic(fmt.Sprintf("centrifuge: %v.%s has no number", t, t.Field(i).Name))
+	for _, field := range reflect.VisibleFields(t) {
+		if field.Anonymous {
+			continue
 		}
-		f[protowire.Number(n)] = i
+		n, err := strconv.Atoi(field.Tag.Get("number"))
+		if err != nil {
+			panic(fmt.Sprintf("centrifuge: %v.%s has no number", t, field.Name))
+		}
+		f[protowire.Number(n)] = field.Index
 	}
 	known.Store(t, f)
 	return f
@@ -86,7 +90,7 @@ func fieldsOf(t reflect.Type) fields {
 func appendMessage(dst []byte, v reflect.Value) []byte {
 	f := fieldsOf(v.Type())
 	for _, n := range slices.Sorted(maps.Keys(f)) {
-		dst = appendField(dst, n, v.Field(f[n]))
+		dst = appendField(dst, n, v.FieldByIndex(f[n]))
 	}
 	return dst
 }
@@ -147,7 +151,7 @@ func readMessage(b []byte, v reflect.Value) error {
 		if !ok {
 			continue
 		}
-		if err := readField(value, kind, v.Field(i)); err != nil {
+		if err := readField(value, kind, v.FieldByIndex(i)); err != nil {
 			return err
 		}
 	}

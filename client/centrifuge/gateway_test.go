@@ -3,7 +3,10 @@ package centrifuge_test
 import (
 	"context"
 	"fmt"
+	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,9 +20,10 @@ func serve(h longwire.Hooks) (*longwire.Gateway, string) {
 	g, err := longwire.New(longwire.Config{
 		Addr:      "localhost:0",
 		Endpoints: []longwire.Endpoint{longwire.Centrifuge("/connection/websocket")},
-		Channels:  longwire.ChannelOptions{HistorySize: 1000, HistoryTTL: time.Minute, ForceRecovery: true, RecoverMax: 1000, Presence: true, JoinLeave: true, ForceJoinLeave: true},
-		Sessions:  longwire.Sessions{Insecure: true},
-		Hooks:     h,
+		Channels: longwire.ChannelOptions{HistorySize: 1000, HistoryTTL: time.Minute, ForceRecovery: true, RecoverMax: 1000, Presence: true, JoinLeave: true, ForceJoinLeave: true,
+			AllowDelta: true, DeltaPublish: true},
+		Sessions: longwire.Sessions{Insecure: true},
+		Hooks:    h,
 	})
 	if err != nil {
 		panic(err)
@@ -191,6 +195,108 @@ func TestGatewayRecovery(t *testing.T) {
 			}
 			if len(got) != publications || recovered != disconnects || unrecovered != 1 {
 				t.Errorf("%d publications, %d subscriptions recovered, %d not; want %d, %d, 1", len(got), recovered, unrecovered, publications, disconnects)
+			}
+			if err := c.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// counted counts what comes in.
+type counted struct {
+	net.Conn
+	in *atomic.Int64
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.in.Add(int64(n))
+	return n, err
+}
+
+// TestGatewayDelta has publications come as deltas while the client is disconnected again and again: it has every one of
+// them, as it was published, and far fewer bytes were sent.
+func TestGatewayDelta(t *testing.T) {
+	g, url := serve(longwire.Hooks{})
+	defer g.Close()
+	const publications, disconnects = 300, 6
+	for _, protobuf := range []bool{false, true} {
+		t.Run(fmt.Sprintf("protobuf %v", protobuf), func(t *testing.T) {
+			ctx := t.Context()
+			channel := fmt.Sprintf("d%v", protobuf)
+			text := func(i int) []byte { // with characters of several bytes, which some deltas would cut, and bytes that are none
+				b := []byte(fmt.Sprintf(`{"n":%d,"text":"%s%c%s"}`, i, strings.Repeat("größer als gestern, ", 50), 'à'+rune(i/8%8), strings.Repeat("日本語", 100)))
+				if protobuf {
+					b = append(b, 0xff, byte(i), 0)
+				}
+				return b
+			}
+			var in atomic.Int64
+			socket := quick
+			socket.NetDial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, address)
+				if err != nil {
+					return nil, err
+				}
+				return counted{conn, &in}, nil
+			}
+			ids := make(chan string, 1000)
+			c, err := centrifuge.Dial(ctx, url, &centrifuge.Options{Protobuf: protobuf, Socket: socket,
+				OnConnected: func(s centrifuge.Connected) { ids <- s.Client }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			type got struct {
+				offset uint64
+				data   string
+			}
+			pubs := make(chan got, publications+1)
+			back := make(chan centrifuge.Subscribed, 1000)
+			_, err = c.Subscribe(ctx, channel, &centrifuge.SubscribeOptions{Delta: true, Handler: centrifuge.Handler{
+				Subscribed: func(_ string, s centrifuge.Subscribed) { back <- s },
+				Publication: func(_ string, p centrifuge.Publication) {
+					pubs <- got{p.Offset, string(p.Data)}
+					clear(p.Data) // it is the handler's
+				},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := <-back; !s.Delta {
+				t.Fatalf("no deltas: %+v", s)
+			}
+			size, seen := 0, 0
+			see := func(upTo int) {
+				for seen < upTo {
+					seen++
+					if p := <-pubs; p.offset != uint64(seen) || p.data != string(text(seen)) {
+						t.Fatalf("publication %d is %d: %q", seen, p.offset, p.data)
+					}
+				}
+			}
+			for i := 1; i <= publications; i++ {
+				if i%(publications/disconnects) == 25 {
+					see(i - 1) // so that no more is recovered, and so comes whole, than is published in between
+					if err := g.Disconnect(ctx, longwire.Target{Client: <-ids}, longwire.DisconnectAs{Code: 3011, Reason: "force reconnect"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				size += len(text(i))
+				if _, err := g.Publish(ctx, channel, text(i), longwire.PublishOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				if i%(publications/disconnects) == 35 {
+					if s := <-back; !s.Delta || !s.Recovered {
+						t.Errorf("after a disconnect: %+v, want it recovered and with deltas", s)
+					}
+				}
+			}
+			see(publications)
+			if in := in.Load(); in > int64(size)/2 {
+				t.Errorf("%d bytes came for %d bytes of publications, want half of it at most", in, size)
+			} else {
+				t.Logf("%d bytes came for %d bytes of publications", in, size)
 			}
 			if err := c.Close(ctx); err != nil {
 				t.Error(err)

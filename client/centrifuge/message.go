@@ -3,7 +3,8 @@ package centrifuge
 import "encoding/json"
 
 // The messages of the protocol, in both formats: a name for JSON, a number for Protobuf. They are those of client.proto of
-// centrifugal/protocol v0.21.1; what is not here is not sent, and ignored when it comes.
+// centrifugal/protocol v0.21.1; what is not here is not sent, and ignored when it comes. Messages that an application sees as
+// they are stand in types.go. That this is not the server's codec is on purpose: docs/decisions/0012-client-codec.md.
 
 type data = json.RawMessage
 
@@ -41,6 +42,7 @@ type subscribe struct {
 	Positioned  bool   `json:"positioned,omitempty" number:"9"`
 	Recoverable bool   `json:"recoverable,omitempty" number:"10"`
 	JoinLeave   bool   `json:"join_leave,omitempty" number:"11"`
+	Delta       string `json:"delta,omitempty" number:"12"`
 }
 
 type channelRequest struct {
@@ -52,15 +54,10 @@ type publishRequest struct {
 	Data    data   `json:"data,omitempty" number:"2"`
 }
 
-type position struct {
-	Offset uint64 `json:"offset,omitempty" number:"1"`
-	Epoch  string `json:"epoch,omitempty" number:"2"`
-}
-
 type historyRequest struct {
 	Channel string    `json:"channel,omitempty" number:"1"`
 	Limit   int32     `json:"limit,omitempty" number:"7"`
-	Since   *position `json:"since,omitempty" number:"8"`
+	Since   *Position `json:"since,omitempty" number:"8"`
 	Reverse bool      `json:"reverse,omitempty" number:"9"`
 }
 
@@ -118,10 +115,11 @@ type subscribeResult struct {
 	Positioned    bool           `json:"positioned" number:"10"`
 	Data          data           `json:"data" number:"11"`
 	WasRecovering bool           `json:"was_recovering" number:"12"`
+	Delta         bool           `json:"delta" number:"13"`
 }
 
 type presenceResult struct {
-	Presence map[string]*clientInfo `json:"presence" number:"1"`
+	Presence map[string]*ClientInfo `json:"presence" number:"1"`
 }
 
 type historyResult struct {
@@ -141,17 +139,8 @@ type expiry struct {
 }
 
 type publication struct {
-	Data   data              `json:"data" number:"4"`
-	Info   *clientInfo       `json:"info" number:"5"`
-	Offset uint64            `json:"offset" number:"6"`
-	Tags   map[string]string `json:"tags" number:"7"`
-}
-
-type clientInfo struct {
-	User     string `json:"user" number:"1"`
-	Client   string `json:"client" number:"2"`
-	ConnInfo data   `json:"conn_info" number:"3"`
-	ChanInfo data   `json:"chan_info" number:"4"`
+	Publication
+	Delta bool `json:"delta" number:"8"` // Data is a delta to the publication before
 }
 
 type push struct {
@@ -167,7 +156,7 @@ type push struct {
 }
 
 type presencePush struct {
-	Info *clientInfo `json:"info" number:"1"`
+	Info *ClientInfo `json:"info" number:"1"`
 }
 
 type unsubscribePush struct {
@@ -186,15 +175,4 @@ type subscribePush struct {
 type disconnectPush struct {
 	Code   uint32 `json:"code" number:"1"`
 	Reason string `json:"reason" number:"2"`
-}
-
-func (p *publication) public() Publication {
-	return Publication{Data: p.Data, Info: p.Info.public(), Offset: p.Offset, Tags: p.Tags}
-}
-
-func (i *clientInfo) public() *ClientInfo {
-	if i == nil {
-		return nil
-	}
-	return &ClientInfo{User: i.User, Client: i.Client, ConnInfo: i.ConnInfo, ChanInfo: i.ChanInfo}
 }

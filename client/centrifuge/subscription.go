@@ -19,6 +19,7 @@ type Subscription struct {
 	token      string
 	subscribed bool // in the session at hand
 	begun      bool // it was in force once
+	whole      bool // no more deltas
 	entered    time.Time
 }
 
@@ -122,6 +123,9 @@ func (s *Subscription) subscribe(current *session, failures int) {
 			Positioned: s.options.Positioned, JoinLeave: s.options.JoinLeave}
 		c.mu.Lock()
 		gone := c.subs[s.channel] != s
+		if s.options.Delta && !s.whole {
+			request.Delta = "fossil"
+		}
 		if s.recoverable {
 			request.Recover, request.Epoch, request.Offset = true, s.position.Epoch, s.position.Offset
 		}

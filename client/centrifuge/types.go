@@ -2,6 +2,7 @@ package centrifuge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -61,28 +62,35 @@ type SubscribeOptions struct {
 	Data []byte
 	// Recoverable and Positioned ask for what the channel may do without being asked; JoinLeave for joins and leaves.
 	Recoverable, Positioned, JoinLeave bool
+	// Delta asks for publications that are like the one before to travel as the difference (Fossil deltas), where the
+	// channel allows it. Handlers see no difference. A delta that does not fit, which a server does not send, makes the
+	// Client connect anew and recover, and ask for no more of them in this Subscription.
+	Delta bool
 	// Since, if not nil, recovers from a position that was kept from an earlier Client.
 	Since *Position
 }
 
 // Position is a place in a channel's stream: the publication with that offset was seen, the next was not.
 type Position struct {
-	Offset uint64
-	Epoch  string // of one incarnation of the stream
+	Offset uint64 `json:"offset,omitempty" number:"1"`
+	Epoch  string `json:"epoch,omitempty" number:"2"` // of one incarnation of the stream
 }
 
-// Publication is one message of a channel. It is the handler's to keep.
+// Publication is one message of a channel. It is the handler's to keep. With Options.Protobuf its Data, and those of
+// ClientInfo, may be any bytes.
 type Publication struct {
-	Data   []byte
-	Info   *ClientInfo // of the client that published; nil: the server did
-	Offset uint64      // 0: nothing is kept of the channel
-	Tags   map[string]string
+	Data   json.RawMessage   `json:"data" number:"4"`
+	Info   *ClientInfo       `json:"info" number:"5"`   // of the client that published; nil: the server did
+	Offset uint64            `json:"offset" number:"6"` // 0: nothing is kept of the channel
+	Tags   map[string]string `json:"tags" number:"7"`
 }
 
 // ClientInfo is who published, is present, has joined or left.
 type ClientInfo struct {
-	User, Client       string
-	ConnInfo, ChanInfo []byte // nil where there is none
+	User     string          `json:"user" number:"1"`
+	Client   string          `json:"client" number:"2"`
+	ConnInfo json.RawMessage `json:"conn_info" number:"3"` // nil where there is none
+	ChanInfo json.RawMessage `json:"chan_info" number:"4"`
 }
 
 // PresenceStats is how many are present.
@@ -103,6 +111,7 @@ type Subscribed struct {
 	Position      Position // the top of the stream, or where recovery begins; zero where nothing is kept
 	WasRecovering bool     // a position was given
 	Recovered     bool     // nothing is missing since then
+	Delta         bool     // publications come as deltas
 	Data          []byte
 }
 
