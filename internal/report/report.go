@@ -111,12 +111,11 @@ func None() Cell { return Cell{Text: "–"} }
 // Chain is things that happened one after the other.
 type Chain []Link
 
-// Link is one of them. First marks the one that is said to have begun it.
+// Link is one of them.
 type Link struct {
 	At     float64 // seconds
 	What   string
 	Figure string // may be empty
-	First  bool
 }
 
 // Details are blocks that are folded away under a line until the reader opens them.

@@ -47,7 +47,7 @@ func everything(name string) *Page {
 				Paragraph(name), List{"a line", name}, Facts{{name, name}, {"CPU", "2"}},
 				Table{Caption: name, Columns: []Column{{"Name", false}, {"Value " + name, true}},
 					Rows: [][]Cell{{Text("b" + name), Number(20, Count)}, {Text("a"), Number(3, Count)}, {Text("c"), {Text: "11", Severity: Bad, Sort: new(float64)}}, {Text("short")}}},
-				Chain{{1.5, "connects rise", "2,000/s", false}, {2.5, name, name, true}},
+				Chain{{1.5, "connects rise", "2,000/s"}, {2.5, name, name}},
 				Details{name, []Block{Paragraph("inside " + name), Facts{{"inner", "fact"}}}},
 			}},
 			{Title: "Charts", Blocks: []Block{
@@ -300,7 +300,7 @@ func TestBrowser(t *testing.T) {
 	for range 3 {
 		press(0, "ArrowRight")
 	}
-	b.Want(`return [...document.querySelectorAll('.legend .when')].map((e) => e.textContent).join('|')`, "at 3 s|at 3 s|at 3 s|")
+	b.Want(`return [...document.querySelectorAll('.legend .when')].map((e) => e.textContent).join('|')`, "at 3 s, first name|at 3 s, first name|at 3 s, first name|")
 	b.Want(`return document.querySelectorAll('.legend .value')[1].textContent`, "9 µs")
 	// Curves go away and come back.
 	b.Want(`const c = document.querySelector('.chart canvas'); const seen = [c.toDataURL()]; const button = document.querySelector('.legend button');

@@ -106,7 +106,7 @@
     ctx.font = font(11 * ratio);
     ctx.textAlign = 'left'; // uPlot leaves its own behind
     ctx.textBaseline = 'alphabetic';
-    let free = left;
+    let free = left, clear = left; // where the next label may begin
     (axis.bands ?? []).forEach((b, i) => {
       const from = u.valToPos(b.begin, 'x', true), to = u.valToPos(b.end, 'x', true);
       const bad = b.severity === 'bad';
@@ -138,9 +138,11 @@
       ctx.lineTo(x + 4 * ratio, top - 1);
       ctx.lineTo(x, top + 6 * ratio);
       ctx.fill();
-      if (first) {
-        const w = ctx.measureText(m.label).width;
-        ctx.fillText(m.label, Math.max(left, Math.min(x - w / 2, left + width - w)), top - 20 * ratio);
+      const w = ctx.measureText(m.label).width;
+      const at = Math.max(left, Math.min(x - w / 2, left + width - w));
+      if (first && at >= clear) {
+        ctx.fillText(m.label, at, top - 20 * ratio);
+        clear = at + w + 8 * ratio;
       }
     }
     ctx.restore();
@@ -172,7 +174,7 @@
       const ends = timed ? [axis.begin, axis.end] : [0, Math.max(1, Math.ceil((most ?? 1) * 10) / 10)];
       u = new uPlot({
         width: box.clientWidth,
-        height: (timed ? 170 : 320) + (head - 8),
+        height: (timed ? 150 : 320) + (head - 8),
         padding: [head, 26, 0, 0],
         legend: { show: false },
         cursor: {
@@ -233,7 +235,7 @@
           width: 1.75,
           dash: s.dash ? [2, 3] : undefined,
           fill: s.fill ? color('c' + s.color) + '22' : undefined,
-          points: { show: data[0].length < 2 || tops[i] != null && data[i + 1].filter((v) => v != null).length < 3, size: 6 },
+          points: { show: data[0].length < 2 || tops[i] != null && data[i + 1].filter((v) => v != null).length < 3, size: 7, fill: color('c' + s.color) },
           paths: chart.percentiles ? undefined : uPlot.paths.linear(),
         }))],
         hooks: {
@@ -241,7 +243,9 @@
           setCursor: [(u) => {
             const i = u.cursor.idx;
             if (i == null || u.cursor.left < 0) return rest();
-            when.textContent = timed ? 'at ' + clock(u.data[0][i]) : 'at ' + percentile(u.data[0][i]);
+            const x = u.data[0][i];
+            const band = timed && axis.bands?.find((b) => x > b.begin && x <= b.end);
+            when.textContent = 'at ' + (timed ? clock(x) : percentile(x)) + (band ? ', ' + band.label : '');
             values.forEach((v, s) => { v.textContent = format(u.data[s + 1][u.cursor.idxs?.[s + 1] ?? i], chart.unit); });
           }],
         },
