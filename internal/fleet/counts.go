@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,7 +18,7 @@ type counts struct {
 	pending  atomic.Int64
 	opened   atomic.Int64
 	open     atomic.Int64
-	closed   atomic.Int64 // in good order, because we wanted it
+	closed   atomic.Int64 // because we wanted it, or in good order; those that were given up before they stood included
 	sent     atomic.Int64
 	received atomic.Int64
 	bytesIn  atomic.Int64
@@ -113,6 +114,10 @@ func errorReason(err error) string {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "connect_timeout"
+	case isAlert(err):
+		return "tls_alert"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "tls_cut" // an end of TCP's, without TLS's
 	case !errors.As(err, &errno):
 		return "error"
 	}

@@ -22,6 +22,7 @@ type crew struct {
 	mem      []byte // what member lies in
 	member   []member
 	reader   *ws.Reader // for members between messages
+	answer   answer     // for members between responses
 	partials loop.Loans[partial]
 	latency  *hdrhistogram.Histogram
 	seed     uint64
@@ -30,6 +31,9 @@ type crew struct {
 	window int64         // conns being opened at a time
 	aim    int64         // conns that are to stand, as Aim said; -1: it did not
 	again  time.Duration // with Refill: no attempt before, after one failed
+
+	closing int64           // conns that are counted as open, and are in phaseClosing
+	paid    []time.Duration // by slot, with a ReadRate: until when the conn has had what it may read
 
 	connects, tcps *hdrhistogram.Histogram // nil until there is one
 	echo           Exchange
@@ -56,6 +60,7 @@ const (
 	flagDeflate = 1 << iota
 	flagMute    // it answers nothing any more
 	flagTurn    // its timer is its turn to close
+	flagHeard   // something came since it stands
 )
 
 type phase uint8
@@ -86,6 +91,9 @@ func newCrew(f *Fleet, l *loop.Loop) *crew {
 	w.mem = mem
 	w.member = unsafe.Slice((*member)(unsafe.Pointer(&mem[0])), l.Slots())
 	f.crews[l.Index()] = w
+	if f.config.ReadRate > 0 {
+		w.paid = make([]time.Duration, l.Slots())
+	}
 	if f.config.Speak != nil {
 		w.enlist()
 	}
@@ -113,29 +121,30 @@ func (w *crew) Drained(uint32) {}
 // Post implements loop.Handler; nobody posts to a fleet.
 func (w *crew) Post(loop.ID, uint8, []byte) {}
 
-// launch opens conns while window, quota and rate allow.
-func (w *crew) launch() {
+// launch opens conns while window, quota and rate allow. full tells that the loop has no room for another now.
+func (w *crew) launch() (full bool) {
 	defer func() { w.k.missing.Store(w.want - w.k.dialled.Load()) }()
 	for w.k.pending.Load() < w.window && w.k.dialled.Load() < w.want {
 		if w.speaker != nil && len(w.free) == 0 {
-			return // a conn that is over lingers with its client's number; the next tick tries again
+			return false // a conn that is over lingers with its client's number; the next tick tries again
 		}
 		ticket := w.f.dials.Add(1) - 1
 		if w.f.config.Rate > 0 && ticket >= w.f.tokens.Load() {
 			w.f.dials.Add(-1)
-			return
+			return false
 		}
 		if _, err := w.dial(ticket); err != nil {
-			return // more of the same would follow, or churned conns still close; the next tick tries again
+			return errors.Is(err, loop.ErrFull) // more of the same would follow, or churned conns still close; the next tick tries again
 		}
 	}
+	return false
 }
 
 // dial opens one conn and counts it.
 func (w *crew) dial(ticket int64) (i uint32, err error) {
 	begin := w.l.Clock()
 	i, err = w.l.Dial(w.f.source(ticket), w.f.config.Target)
-	if errors.Is(err, loop.ErrFull) {
+	if errors.Is(err, loop.ErrFull) || errors.Is(err, loop.ErrStopped) {
 		w.f.dials.Add(-1)
 		return i, err
 	}
@@ -151,7 +160,11 @@ func (w *crew) dial(ticket int64) (i uint32, err error) {
 		w.number[i], w.free = w.free[n], w.free[:n]
 		w.slot[int(w.number[i])-w.first] = i
 	}
-	w.l.SetTimer(i, w.f.config.Timeout)
+	limit := w.f.config.Timeout
+	if w.f.config.TLS != nil {
+		limit += 2 * loop.Tick // the dialler has the same limit, and knows where it was reached
+	}
+	w.l.SetTimer(i, limit)
 	return i, nil
 }
 
@@ -165,23 +178,31 @@ func (w *crew) tend(aim, window int64) {
 		}
 		return
 	}
-	alive := w.k.open.Load() + w.k.pending.Load()
+	dialled, short := w.k.dialled.Load(), aim-w.alive()
 	switch {
-	case alive > aim:
-		w.want = w.k.dialled.Load()
-		w.shrink(alive - aim)
+	case short <= 0:
+		w.want = dialled
+		w.shrink(-short)
+	case w.f.config.Refill && w.l.Now() >= w.again:
+		w.want = dialled + short
 	case w.f.config.Refill:
-		if w.l.Now() >= w.again {
-			w.want = w.k.dialled.Load() + aim - alive
-		}
-	case aim > was:
-		w.want = max(w.want, w.k.dialled.Load()) + aim - was
+		w.want = min(w.want, dialled+short)
+	case aim >= was:
+		w.want = max(w.want, dialled) + aim - was
+	default:
+		w.want = max(w.want-(was-aim), dialled) // those that were not dialled yet
 	}
 	w.launch()
 }
 
+// alive is how many conns stand, or are to, and are not on their way out.
+func (w *crew) alive() int64 { return w.k.open.Load() + w.k.pending.Load() - w.closing }
+
 // shrink ends n conns in good order, those first that do not stand yet.
 func (w *crew) shrink(n int64) {
+	if n == 0 {
+		return
+	}
 	w.l.Each(func(i uint32) {
 		if m := &w.member[i]; n > 0 && (m.phase == phaseConnect || m.phase == phaseRequest) {
 			w.l.Drop(i)
@@ -226,6 +247,9 @@ func (w *crew) Opened(i uint32, _ loop.Opening) {
 func (w *crew) stands(i uint32, m *member) {
 	record(&w.connects, w.l.Clock()-time.Duration(m.sent))
 	m.phase, m.sent = phaseOpen, 0
+	if w.paid != nil {
+		w.paid[i] = 0
+	}
 	w.l.ClearTimer(i)
 	w.k.pending.Add(-1)
 	w.k.opened.Add(1)
@@ -247,13 +271,19 @@ func (w *crew) Data(i uint32, b []byte) {
 		w.response(i, m, b)
 	case m.phase != phaseOpen && m.phase != phaseClosing:
 	case w.f.config.HTTP:
+		m.flags |= flagHeard
 		w.answers(i, m, b)
 	default:
 		w.read(i, m, b)
 	}
-	if rate := w.f.config.ReadRate; rate > 0 && m.phase == phaseOpen {
-		w.l.Pause(i)
-		w.l.SetTimer(i, time.Duration(len(b))*time.Second/time.Duration(rate))
+	if rate := w.f.config.ReadRate; rate > 0 && m.phase == phaseOpen && m.flags&flagTurn == 0 {
+		// Timers have a tick, and come up to two after a conn might have read on: it makes up for that.
+		now := w.l.Clock()
+		w.paid[i] = max(w.paid[i], now-2*loop.Tick) + time.Duration(float64(len(b))/float64(rate)*float64(time.Second))
+		if d := w.paid[i] - now; d > 0 {
+			w.l.Pause(i)
+			w.l.SetTimer(i, d)
+		}
 	}
 }
 
@@ -358,6 +388,9 @@ func (w *crew) failed(why string) {
 
 // lose counts a conn that stood and ended against our will.
 func (w *crew) lose(m *member, why string) {
+	if m.phase == phaseClosing {
+		w.closing--
+	}
 	m.phase = phaseOver
 	w.k.open.Add(-1)
 	w.k.note(&w.k.lost, why)
@@ -366,7 +399,7 @@ func (w *crew) lose(m *member, why string) {
 // Closed implements loop.Handler.
 func (w *crew) Closed(i uint32, e loop.End) {
 	m := &w.member[i]
-	was, idle := m.phase, m.partial == 0
+	was, idle, heard := m.phase, m.partial == 0, m.flags&flagHeard != 0
 	if !idle {
 		p := w.partials.Return(m.partial)
 		p.reader.Release()
@@ -376,7 +409,7 @@ func (w *crew) Closed(i uint32, e loop.End) {
 			m.phase = phaseClosing
 			w.speaker.(Answerer).Answered(w.client(i), p.answer.status)
 		}
-		p.answer = answer{line: p.answer.line[:0]}
+		p.answer.reset()
 		w.partials.Keep(p)
 	}
 	if w.speaker != nil {
@@ -392,16 +425,24 @@ func (w *crew) Closed(i uint32, e loop.End) {
 		w.k.pending.Add(-1)
 		if e.Kind == loop.EndEOF || e.Kind == loop.EndError {
 			w.failed(reason(e))
+		} else {
+			w.k.closed.Add(1) // we gave it up
 		}
 	case phaseOpen:
 		switch {
 		case w.f.config.HTTP && e.Kind == loop.EndEOF && idle:
 			w.k.closed.Add(1) // as servers do with conns that have served a while
-		case e.Kind != loop.EndStopped:
+		case e.Kind == loop.EndStopped:
+			w.k.closed.Add(1)
+		default:
 			w.k.note(&w.k.lost, reason(e))
+		}
+		if w.f.config.HTTP && !heard {
+			w.again = w.l.Now() + loop.Tick // a server that takes conns and serves none is not to be hammered
 		}
 		w.k.open.Add(-1)
 	case phaseClosing:
+		w.closing--
 		w.k.open.Add(-1)
 		if e.Kind == loop.EndEOF || e.Kind == loop.EndStopped || w.f.config.HTTP {
 			w.k.closed.Add(1)
@@ -411,7 +452,9 @@ func (w *crew) Closed(i uint32, e loop.End) {
 	}
 	if w.f.config.Refill && w.aim >= 0 && (was == phaseOpen || was == phaseClosing || was == phaseOver) && w.l.Now() >= w.again {
 		// At once, as whoever needs a conn does; after a failure the next tick tries again.
-		w.want = w.k.dialled.Load() + max(0, w.aim-w.k.open.Load()-w.k.pending.Load())
+		w.want = w.k.dialled.Load() + max(0, w.aim-w.alive())
 	}
-	w.launch()
+	if full := w.launch(); full && w.aim >= 0 {
+		_ = w.l.Call(func() { w.launch() }) // this conn's own slot is free then
+	}
 }

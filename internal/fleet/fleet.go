@@ -30,7 +30,7 @@ type Config struct {
 	Conns int
 	// Pending bounds the conns that are being opened at a time. Zero means 256.
 	Pending int
-	// Rate bounds the connects a second. Zero means no bound but Pending.
+	// Rate bounds the connects a second, but for those of Squad.Dial. Zero means no bound but Pending.
 	Rate float64
 	// Timeout is the time from connect to the complete handshake. Zero means 10 s.
 	Timeout time.Duration
@@ -76,6 +76,9 @@ type Fleet struct {
 	each   []int64 // conns that each loop holds when all stand; frozen
 	quota  []int64 // conns that each loop is to open, those that it did included
 	aims   []int64 // conns that Aim told each loop
+
+	paced time.Time // when Aim last added to tokens
+	due   float64   // the part of a connect that was left then
 
 	dials  atomic.Int64 // tickets for source addresses
 	tokens atomic.Int64 // connects that the rate allows now
@@ -259,32 +262,49 @@ func (f *Fleet) Start() error { return f.loops.Start() }
 func (f *Fleet) Failed() <-chan struct{} { return f.loops.Failed() }
 
 // Aim sets how many conns are to stand from now on, and returns at once: those that are missing are opened, at most
-// Config.Pending at a time, and those that are too many closed. With Refill it is to be called again from time to time. It
-// follows Start, and does not go with Open. Loops are filled a few at a time, each as full as it may be.
+// Config.Pending at a time, and those that are too many closed. With Refill or a Rate it is to be called again from time to
+// time, by one goroutine. It follows Start, and does not go with Open. Loops are filled a few at a time, each as full as it
+// may be.
 func (f *Fleet) Aim(n int) {
 	active := min(len(f.each), runtime.GOMAXPROCS(0))
 	share := int64(max(1, f.config.Pending/active))
+	if f.config.Rate > 0 {
+		f.pace()
+	}
+	left := int64(max(0, n))
 	for begin := 0; begin < len(f.each); begin += active {
 		group := f.each[begin:min(begin+active, len(f.each))]
 		for k, most := range group {
-			here := min(most, int64((n+len(group)-1-k)/len(group)))
-			if n < len(group) && k >= n {
-				here = 0
-			}
+			// An equal share of what is left, rounded up: later loops may hold one more than the first.
+			rest := int64(len(group) - k)
+			here := min(most, (left+rest-1)/rest)
+			left -= here
 			if i := begin + k; f.aims[i] != here || f.config.Refill || f.counts[i].missing.Load() > 0 {
 				f.aims[i] = here
 				f.on(i, func(w *crew) { w.tend(here, share) })
 			}
 		}
-		for _, most := range group {
-			n -= int(most)
-		}
-		n = max(0, n)
 	}
 }
 
+// pace adds the connects that were due since the last call to those allowed. What is not used is kept for a quarter of a
+// second, so that a level that rises late does not rise at once.
+func (f *Fleet) pace() {
+	now := time.Now()
+	if f.paced.IsZero() {
+		f.paced = now
+	}
+	f.due += f.config.Rate * now.Sub(f.paced).Seconds()
+	f.paced = now
+	whole := int64(f.due)
+	f.due -= float64(whole)
+	dials := f.dials.Load()
+	kept := max(0, f.tokens.Load()-dials)
+	f.tokens.Store(dials + min(kept+whole, max(1, int64(f.config.Rate/4))))
+}
+
 // Connects is how long conns took to stand since the last call, in µs, to two digits: tcp until the kernel had
-// the conn, whole until the handshake was complete. nil where there was none.
+// the conn (over TLS, until that was through), whole until the handshake was complete. nil where there was none.
 func (f *Fleet) Connects(ctx context.Context) (tcp, whole *hdrhistogram.Histogram, err error) {
 	var mu sync.Mutex
 	err = f.loops.Ask(ctx, func(l *loop.Loop) {

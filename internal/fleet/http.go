@@ -32,13 +32,20 @@ const (
 	inRest // until the conn ends
 )
 
-// maxLine bounds a line between chunks, and the trailers' bytes.
+// maxLine bounds a line between chunks, and one of the trailers.
 const maxLine = 8 << 10
+
+// What can be wrong with a response.
+const (
+	badResponse = "bad_response" // its head is not one of HTTP/1.1
+	badLength   = "bad_length"   // it says two lengths, or one that is no number
+	badChunk    = "bad_chunk"
+	badUpgrade  = "unasked_upgrade"
+)
 
 // answers takes bytes of responses.
 func (w *crew) answers(i uint32, m *member, b []byte) {
-	var fresh answer
-	a := &fresh
+	a := &w.answer
 	if m.partial != 0 {
 		a = &w.partials.At(m.partial).answer
 	}
@@ -55,32 +62,31 @@ func (w *crew) answers(i uint32, m *member, b []byte) {
 		}
 		w.k.received.Add(1)
 		status, last := a.status, a.last
-		if m.partial != 0 {
-			w.giveBack(m)
-			a = &fresh
+		if a.reset(); m.partial != 0 {
+			w.partials.Keep(w.partials.Return(m.partial))
+			m.partial = 0
+			a = &w.answer
 		}
-		fresh = answer{}
 		if last {
 			m.phase = phaseClosing
+			w.closing++
 			w.l.Drop(i)
 		}
 		w.speaker.(Answerer).Answered(w.client(i), status)
 	}
 	switch {
-	case m.phase != phaseOpen || a != &fresh:
+	case m.partial != 0:
+	case m.phase != phaseOpen:
+		a.reset()
 	case a.in != inHead || len(a.line) > 0:
 		p := w.partials.Spare()
-		p.answer = *a
+		w.answer, p.answer = p.answer, w.answer
 		m.partial = w.partials.Lend(p)
 	}
 }
 
-func (w *crew) giveBack(m *member) {
-	p := w.partials.Return(m.partial)
-	m.partial = 0
-	p.answer = answer{line: p.answer.line[:0]}
-	w.partials.Keep(p)
-}
+// reset has a wait for the next head. It keeps the memory.
+func (a *answer) reset() { *a = answer{line: a.line[:0]} }
 
 // feed takes bytes from the front of b. It tells how many, whether the response is complete with them, and what is wrong.
 func (a *answer) feed(b []byte, noBody bool) (n int, done bool, why string) {
@@ -106,27 +112,34 @@ func (a *answer) feed(b []byte, noBody bool) (n int, done bool, why string) {
 	if end < 0 {
 		n = len(b)
 	}
-	if a.line = append(a.line, b[:n]...); len(a.line) > maxLine {
-		return n, false, "bad_response"
+	line := b[:n]
+	if end < 0 || len(a.line) > 0 {
+		a.line = append(a.line, line...)
+		line = a.line
+	}
+	if len(line) > maxLine {
+		return n, false, badChunk
 	}
 	if end < 0 {
 		return n, false, ""
 	}
-	line := bytes.TrimRight(a.line, "\r\n")
 	a.line = a.line[:0]
+	line, ok := bytes.CutSuffix(line, []byte("\r\n"))
 	switch {
+	case !ok:
+		return n, false, badChunk // a bare LF is two things to two readers
 	case a.in == inTrailer && len(line) == 0:
 		return n, true, ""
 	case a.in == inTrailer:
 	case a.in == inChunkEnd && len(line) == 0:
 		a.in = inChunkSize
 	case a.in == inChunkEnd:
-		return n, false, "bad_response"
+		return n, false, badChunk
 	default:
 		size, _, _ := bytes.Cut(line, []byte(";"))
-		v, err := strconv.ParseUint(string(bytes.TrimSpace(size)), 16, 62)
+		v, err := strconv.ParseUint(string(bytes.TrimRight(size, " \t")), 16, 63)
 		if err != nil {
-			return n, false, "bad_response"
+			return n, false, badChunk
 		}
 		if a.left, a.in = int64(v), inChunk; v == 0 {
 			a.in = inTrailer
@@ -145,7 +158,7 @@ func (a *answer) head(b []byte, noBody bool) (n int, done bool, why string) {
 	}
 	resp, size, err := ws.ParseResponse(whole, 64<<10)
 	if err != nil {
-		return len(b), false, "bad_response"
+		return len(b), false, badResponse
 	}
 	if size == 0 {
 		if held == 0 {
@@ -157,7 +170,7 @@ func (a *answer) head(b []byte, noBody bool) (n int, done bool, why string) {
 	n = size - held
 	if a.status = resp.Status(); a.status < 200 {
 		if a.status == 101 {
-			return n, false, "bad_response" // nobody asked
+			return n, false, badUpgrade
 		}
 		return n, false, "" // an interim response
 	}
@@ -171,25 +184,33 @@ func (a *answer) head(b []byte, noBody bool) (n int, done bool, why string) {
 	if noBody || a.status == 204 || a.status == 304 {
 		return n, true, ""
 	}
-	if te := resp.Header("Transfer-Encoding"); te != nil {
-		if !hasToken(te, "chunked") {
+	coding, coded := []byte(nil), false
+	for v := range resp.Values("Transfer-Encoding") {
+		coding, coded = v, true
+	}
+	if coded {
+		last := bytes.TrimSpace(coding[bytes.LastIndexByte(coding, ',')+1:])
+		if a.in = inChunkSize; resp.Proto() == ws.HTTP10 || !bytes.EqualFold(last, []byte("chunked")) {
 			a.in, a.last = inRest, true
-			return n, false, ""
-		}
-		a.in = inChunkSize
-		return n, false, ""
-	}
-	if cl := resp.Header("Content-Length"); cl != nil {
-		v, err := strconv.ParseUint(string(cl), 10, 62)
-		if err != nil {
-			return n, false, "bad_response"
-		}
-		if a.left, a.in = int64(v), inBody; v == 0 {
-			return n, true, ""
 		}
 		return n, false, ""
 	}
-	a.in, a.last = inRest, true
+	length := int64(-1)
+	for v := range resp.Values("Content-Length") {
+		l, err := strconv.ParseUint(string(v), 10, 63)
+		if err != nil || length >= 0 && length != int64(l) {
+			return n, false, badLength
+		}
+		length = int64(l)
+	}
+	switch {
+	case length == 0:
+		return n, true, ""
+	case length > 0:
+		a.left, a.in = length, inBody
+	default:
+		a.in, a.last = inRest, true
+	}
 	return n, false, ""
 }
 

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -21,17 +23,54 @@ func dialTLS(c *tls.Config, timeout time.Duration) func(ctx context.Context, fro
 		if from.IsValid() {
 			d.LocalAddr = net.TCPAddrFromAddrPort(from)
 		}
-		raw, err := d.DialContext(ctx, "tcp", to.String())
+		tcp, err := d.DialContext(ctx, "tcp", to.String())
 		if err != nil {
 			return nil, err
 		}
+		raw := &below{TCPConn: tcp.(*net.TCPConn)}
 		conn := tls.Client(raw, c)
 		if err := conn.HandshakeContext(ctx); err != nil {
 			_ = raw.Close()
 			return nil, &handshakeError{err}
 		}
-		return conn, nil
+		return &secured{Conn: conn, raw: raw}, nil
 	}
+}
+
+// secured is a connection over TLS that ends as one over TCP does: without waiting, and with a reset where one is wanted.
+type secured struct {
+	*tls.Conn
+	raw   *below
+	reset atomic.Bool
+}
+
+// SetLinger is TCPConn's, for 0: Close resets the connection.
+func (s *secured) SetLinger(sec int) error {
+	s.reset.Store(sec == 0)
+	return s.raw.SetLinger(sec)
+}
+
+// Close tells the peer that this is the end, if that can be said at once.
+func (s *secured) Close() error {
+	if s.reset.Load() {
+		return s.raw.Close()
+	}
+	s.raw.closing.Store(true)
+	return s.Conn.Close()
+}
+
+// below is what TLS runs over.
+type below struct {
+	*net.TCPConn
+	closing atomic.Bool
+}
+
+// SetWriteDeadline bounds what Close waits for a peer that does not read, for which TLS takes 5 s: it is called with a lock.
+func (b *below) SetWriteDeadline(t time.Time) error {
+	if b.closing.Load() {
+		t = time.Now().Add(10 * time.Millisecond)
+	}
+	return b.TCPConn.SetWriteDeadline(t)
 }
 
 // handshakeError is how a TLS handshake failed.
@@ -47,8 +86,6 @@ func (e *handshakeError) reason() string {
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	var alert tls.AlertError
-	var op *net.OpError
 	switch {
 	case errors.As(e.err, &header):
 		return "tls_no_tls"
@@ -60,12 +97,21 @@ func (e *handshakeError) reason() string {
 		return "tls_certificate_expired"
 	case errors.As(e.err, &verify), errors.As(e.err, &invalid):
 		return "tls_certificate"
-	case errors.As(e.err, &alert), errors.As(e.err, &op) && strings.HasPrefix(op.Op, "remote error"):
+	case isAlert(e.err):
 		return "tls_alert"
 	case errors.Is(e.err, context.DeadlineExceeded):
 		return "tls_timeout"
 	case errors.Is(e.err, io.EOF), errors.Is(e.err, io.ErrUnexpectedEOF):
 		return "tls_closed"
+	case errors.Is(e.err, syscall.ECONNRESET), errors.Is(e.err, syscall.EPIPE):
+		return "tls_reset"
 	}
 	return "tls_failed"
+}
+
+// isAlert tells whether an error is an alert of the peer's. With TLS 1.3 it may come when the handshake is through.
+func isAlert(err error) bool {
+	var alert tls.AlertError
+	var op *net.OpError
+	return errors.As(err, &alert) || errors.As(err, &op) && strings.HasPrefix(op.Op, "remote error")
 }

@@ -114,6 +114,7 @@ func (w *crew) read(i uint32, m *member, b []byte) {
 				w.lose(m, fmt.Sprintf("close_%d", ev.Code))
 				w.l.Commit(i, ws.AppendClose(w.l.Buffer(i), ws.Client, ev.Code, "", w.mask()))
 			} else {
+				w.closing--
 				w.k.open.Add(-1)
 				w.k.closed.Add(1)
 				m.phase = phaseOver
@@ -147,6 +148,8 @@ func (w *crew) mask() (key [4]byte) {
 // close ends an open conn in good order: with the closing handshake, where there is one.
 func (w *crew) close(i uint32, m *member) {
 	m.phase = phaseClosing
+	m.flags &^= flagMute
+	w.closing++
 	w.l.Resume(i) // it hears the answer, slow or not
 	if w.f.config.HTTP {
 		w.l.Drop(i)
