@@ -58,8 +58,12 @@ var layout = map[string]row{
 
 	"internal/avalanche": {imports: "internal/sys"},
 
+	"internal/trace": {imports: "internal/sys", outside: "github.com/cilium/ebpf"},
+
 	"internal/report":            {},
 	"internal/report/reporttest": {}, // a browser, for tests
+
+	"internal/doctor": {imports: "internal/sys", outside: "github.com/google/pprof"},
 
 	// The command.
 	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},
@@ -67,7 +71,7 @@ var layout = map[string]row{
 	"internal/demo":    {},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
 	"internal/metrics": {imports: ".", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". engine/memengine internal/api internal/config internal/demo internal/hook internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
+	"internal/cli":     {imports: ". engine/memengine internal/api internal/config internal/demo internal/doctor internal/hook internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// Examples are users of the library.

@@ -46,6 +46,7 @@ type grammar struct {
 
 	Serve  serveCmd   `cmd:"" help:"Run the gateway."`
 	Stress stressCmd  `cmd:"" help:"Put load on a WebSocket server and say what came of it."`
+	Doctor doctorCmd  `cmd:"" help:"Find what leaks in a running Go program, and on which line."`
 	Config configCmd  `cmd:"" help:"Print the options of serve, or their values in force."`
 	Vers   versionCmd `cmd:"" name:"version" help:"Print what this program was built of."`
 }

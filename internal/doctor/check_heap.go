@@ -1,0 +1,328 @@
+package doctor
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// heapCheck asks what survives the collections, more of it each time, and what keeps it.
+var heapCheck = Check{
+	Name: "heap growth",
+	Skip: func(e *Evidence) string {
+		if len(e.Heap) < 4 {
+			return "it takes four heap profiles or more, of one run, in order"
+		}
+		return ""
+	},
+	Ask: askHeap,
+}
+
+// site is the allocations of one line of the program's own: what it calls to allocate is not what is to blame.
+type site struct {
+	frames  []Frame // the stack with the most growth
+	own     int     // the program's own frame in it nearest to the allocation, -1 if none
+	most    float64 // its growth
+	objects []float64
+	bytes   []float64
+	samples []float64 // how many objects the profiler really took
+	allocs  []float64 // objects allocated since the start
+}
+
+// sitesOf arranges the profiles by site.
+func sitesOf(e *Evidence, p places) map[string]*site {
+	n := len(e.Heap)
+	sites := map[string]*site{}
+	type stackSeries struct {
+		frames []Frame
+		own    int
+		bytes  []float64
+		key    string
+	}
+	stacks := map[string]*stackSeries{}
+	for i, h := range e.Heap {
+		for _, s := range h.Sites {
+			if ofProfiler(s.Frames) {
+				continue
+			}
+			own := p.firstOwn(s.Frames)
+			key := ""
+			if own >= 0 {
+				key = fmt.Sprintf("%s:%d", s.Frames[own].File, s.Frames[own].Line)
+			} else {
+				key = "std " + s.Frames[0].Function + " " + s.Frames[len(s.Frames)-1].Function
+			}
+			g := sites[key]
+			if g == nil {
+				g = &site{own: -1, objects: make([]float64, n), bytes: make([]float64, n), samples: make([]float64, n), allocs: make([]float64, n)}
+				sites[key] = g
+			}
+			g.objects[i] += float64(s.Objects)
+			g.bytes[i] += float64(s.Bytes)
+			g.allocs[i] += float64(s.AllocObjects)
+			g.samples[i] += samples(s.Objects, s.Bytes, h.Rate)
+			id := stackKey(s.Frames)
+			st := stacks[id]
+			if st == nil {
+				st = &stackSeries{frames: s.Frames, own: own, bytes: make([]float64, n), key: key}
+				stacks[id] = st
+			}
+			st.bytes[i] += float64(s.Bytes)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(stacks)) {
+		st := stacks[id]
+		g := sites[st.key]
+		if grown := st.bytes[n-1] - st.bytes[0]; g.frames == nil || grown > g.most {
+			g.frames, g.own, g.most = st.frames, st.own, grown
+		}
+	}
+	return sites
+}
+
+func stackKey(frames []Frame) string {
+	var b strings.Builder
+	for _, f := range frames {
+		fmt.Fprintf(&b, "%s:%d;", f.Function, f.Line)
+	}
+	return b.String()
+}
+
+// ofProfiler says whether a stack is that of serving profiles: what the doctor itself causes.
+func ofProfiler(frames []Frame) bool {
+	return slices.ContainsFunc(frames, func(f Frame) bool {
+		p := packageOf(f.Function)
+		return p == "runtime/pprof" || p == "net/http/pprof"
+	})
+}
+
+func (e *Evidence) heapTimes() (times []time.Duration) {
+	for _, h := range e.Heap {
+		times = append(times, h.At)
+	}
+	return times
+}
+
+// grows says whether a site's memory grows as a leak's does: beyond chance, all the time, and with no sign of an end.
+func (g *site) grows(times []time.Duration) (t trend, ok bool) {
+	n := len(g.bytes)
+	t = trendOf(times, g.bytes)
+	if t.confidence < 0.99 || t.fell || t.last <= t.first {
+		return t, false
+	}
+	taken := trendOf(times, g.samples)
+	if g.samples[n-1] < 4 && g.bytes[n-1]/max(g.objects[n-1], 1) >= 256<<10 {
+		// A few large objects that are replaced by larger ones: a slice or a map that grows by doubling. Its steps get
+		// rarer as it grows, so an even pace cannot be asked of it, only that it never shrinks and still grows.
+		return t, t.steps >= 3 && t.stepsLate >= 1 && t.last >= 1.5*t.first
+	}
+	if !beyondChance(taken.first, taken.last) || t.levelling && taken.levelling {
+		return t, false
+	}
+	return t, true
+}
+
+// growing is a site that leaks, as far as its figures say.
+type growing struct {
+	*site
+	trend
+	keep  Keep
+	kept  bool
+	line  Line
+	where string
+}
+
+func askHeap(e *Evidence) []Finding {
+	p := e.places()
+	times := e.heapTimes()
+	sites := sitesOf(e, p)
+	stuck := stuckFunctions(e)
+	byLine := map[string][]growing{}
+	var foreign []growing
+	for _, key := range slices.Sorted(maps.Keys(sites)) {
+		g := sites[key]
+		t, ok := g.grows(times)
+		if !ok {
+			continue
+		}
+		one := growing{site: g, trend: t}
+		if g.own < 0 {
+			foreign = append(foreign, one)
+			continue
+		}
+		one.locate(e, p)
+		if !one.kept && heldByStuck(g.frames, stuck) {
+			continue // goroutines that do not end hold it: that finding names them
+		}
+		if one.kept && one.keep.rank <= rankGoroutine && heldByStuck(g.frames, stuck) {
+			continue
+		}
+		if b := e.Source.bounds(one.keep.Holder); one.kept && b.checked && (b.most == 0 || g.objects[len(g.objects)-1] < 2*float64(b.most)) {
+			// The code compares the length with a limit before it stores: what is seen is the filling.
+			continue
+		}
+		k := fmt.Sprintf("%s:%d", one.line.File, one.line.Line)
+		byLine[k] = append(byLine[k], one)
+	}
+	var list []Finding
+	for _, k := range slices.Sorted(maps.Keys(byLine)) {
+		list = append(list, heapFinding(e, p, byLine[k]))
+	}
+	slices.SortStableFunc(list, func(a, b Finding) int { return cmp.Compare(b.PerHour, a.PerHour) })
+	if len(list) == 0 && len(foreign) > 0 && len(stuck) == 0 {
+		if f, ok := foreignFinding(e, p, foreign); ok {
+			list = append(list, f)
+		}
+	}
+	// What grows at a hundredth of the pace of the worst is most often its shadow.
+	for i, f := range list {
+		if f.PerHour < list[0].PerHour/50 {
+			list = list[:i]
+			break
+		}
+	}
+	return list
+}
+
+// keepers are packages of the standard library that keep what they allocate in structures of their own, so that the line that
+// calls them is the one that has to let go. What all others allocate, they give back to the caller.
+var keepers = map[string]string{
+	"context":        "a context is held by its parent until it is cancelled: call the cancel function on every path",
+	"time":           "a timer that is running is held by the runtime until it fires or is stopped",
+	"container/list": "the list keeps each element until it is removed",
+	"container/ring": "the ring keeps its elements",
+	"sync":           "what is stored stays until it is deleted",
+	"internal/sync":  "what is stored stays until it is deleted",
+	"os/signal":      "a channel stays registered until signal.Stop",
+	"database/sql":   "rows and statements hold a connection until they are closed",
+	"net/http":       "a response holds its connection until its body is closed",
+	"expvar":         "published variables stay for good",
+	"syscall":        "a mapping stays until it is unmapped",
+	"weak":           "",
+	"unique":         "",
+}
+
+// locate finds the line to mend.
+func (g *growing) locate(e *Evidence, p places) {
+	f := g.frames[g.own]
+	g.line = lineOf(f, "allocated here")
+	if g.own > 0 {
+		// Which of the standard library did the program call? The frame right above its own.
+		above := g.frames[g.own-1]
+		pkg := packageOf(above.Function)
+		name := lastName(above.Function)
+		if why, ok := keepers[pkg]; ok && why != "" && p.owner(above) == standard && !constructs[name] {
+			g.where = why
+			g.line.Role = "kept from here"
+			g.kept, g.keep = true, Keep{Line: g.line, What: "kept by " + shortFunction(above.Function), rank: rankContainer}
+			if pkg == "sync" || pkg == "internal/sync" || pkg == "container/list" {
+				// The holder is what the method is called on; it may be bounded.
+				g.keep.Holder = e.Source.receiver(f, name)
+			}
+			return
+		}
+	}
+	keeps := e.Source.keeps(g.frames, g.own, p)
+	if len(keeps) == 0 {
+		return
+	}
+	g.keep, g.kept = keeps[0], true
+	g.line = g.keep.Line
+	g.where = g.keep.What
+	size := g.bytes[len(g.bytes)-1] / max(g.objects[len(g.objects)-1], 1)
+	switch {
+	case g.keep.pool.known():
+		// Memory that comes back out of the pool with its object is not lost by what fills it, but by what gives it back full.
+		g.line, g.line.Role = g.keep.pool, "goes back to the pool here with all it has"
+		g.where = "it is " + g.keep.What + ", and its owner goes back to a sync.Pool as it is"
+	case g.keep.part.known() && size >= 512 && (g.keep.small || e.Source.isText(g.keep.part)):
+		// A part keeps the whole alive. Where the whole is much larger than what is wanted of it, to copy the part is the mend.
+		g.line = g.keep.part
+		g.where = fmt.Sprintf("only a part of each %s is wanted, and the part keeps the whole", bytesText(size))
+	}
+}
+
+// constructs are functions of keepers that only make something.
+var constructs = map[string]bool{"NewRequest": true, "NewRequestWithContext": true, "Clone": true, "New": true, "ReadAll": true, "Header": true}
+
+func heapFinding(e *Evidence, p places, list []growing) Finding {
+	slices.SortStableFunc(list, func(a, b growing) int { return cmp.Compare(b.slope, a.slope) })
+	g := list[0]
+	slope, grown, objects, confidence := 0.0, 0.0, 0.0, 0.0
+	for _, o := range list {
+		slope += o.slope
+		grown += o.last - o.first
+		objects += o.objects[len(o.objects)-1] - o.objects[0]
+		confidence = max(confidence, o.confidence)
+	}
+	f := Finding{Severity: Major, Line: g.line, Confidence: confidence, PerHour: slope * 3600, rank: 50}
+	f.Sentence = fmt.Sprintf("the heap grows by %s an hour and does not let go: %s", bytesText(slope*3600), g.line)
+	if g.where != "" {
+		f.Sentence += ", " + g.where
+	}
+	span := e.Heap[len(e.Heap)-1].At - e.Heap[0].At
+	f.Evidence = append(f.Evidence, fmt.Sprintf("%s more survived in %s, over %d profiles: from %s to %s (medians of the first and last quarter)",
+		bytesText(grown), span.Round(time.Second/10), len(e.Heap), bytesText(g.first), bytesText(g.last)))
+	taken := g.samples[len(g.samples)-1] - g.samples[0]
+	f.Evidence = append(f.Evidence, fmt.Sprintf("about %.0f more objects, estimated from %.0f samples: the profiler takes one for each %s allocated on average", objects, taken, bytesText(float64(e.Heap[0].Rate))))
+	f.Evidence = append(f.Evidence, fmt.Sprintf("Mann-Kendall test: %.4f sure that it rises; the second half rises as the first does", confidence))
+	if n := len(g.allocs); g.allocs[n-1] > g.allocs[0] {
+		f.Evidence = append(f.Evidence, fmt.Sprintf("of each 100 objects that the line allocated meanwhile, %.0f are still there", 100*min(1, max(0, (g.objects[n-1]-g.objects[0])/(g.allocs[n-1]-g.allocs[0])))))
+	}
+	f.Advice = "let go of what is not needed any more: delete it, bound the collection, or give it a time to live"
+	if g.kept && keepers[packageOf(frameAbove(g.site))] != "" && g.where == keepers[packageOf(frameAbove(g.site))] {
+		f.Advice = g.where
+	}
+	switch {
+	case g.line.same(g.keep.pool):
+		f.Advice = "reset the object before Put: truncate what it holds, and drop it if it has become large"
+	case g.line.same(g.keep.part):
+		f.Advice = "copy the part (strings.Clone, bytes.Clone, slices.Clone), so that the whole can go"
+	case strings.Contains(g.where, "finalizer"):
+		f.Advice = "an object with a finalizer in a cycle is never collected: break the cycle, or use runtime.AddCleanup on a part without one"
+	}
+	if b := e.Source.bounds(g.keep.Holder); g.kept && b.shrunk {
+		f.Related = append(f.Related, b.shrinks)
+		f.Advice = "there is code that makes it smaller, but not as fast as it grows: see whether it is reached on every path, and with the same keys"
+	}
+	for _, o := range list {
+		if a := lineOf(o.frames[o.own], "allocated here"); !a.same(f.Line) && !slices.ContainsFunc(f.Related, a.same) {
+			f.Related = append(f.Related, a)
+		}
+	}
+	if g.kept && !g.keep.Line.same(f.Line) && !slices.ContainsFunc(f.Related, g.keep.Line.same) {
+		f.Related = append(f.Related, g.keep.Line)
+	}
+	return f
+}
+
+func frameAbove(g *site) string {
+	if g.own < 1 {
+		return ""
+	}
+	return g.frames[g.own-1].Function
+}
+
+// foreignFinding is about memory that only others' code allocates, in goroutines of its own.
+func foreignFinding(e *Evidence, p places, list []growing) (Finding, bool) {
+	slices.SortStableFunc(list, func(a, b growing) int { return cmp.Compare(b.slope, a.slope) })
+	g := list[0]
+	f := Finding{Severity: Major, Confidence: g.confidence, PerHour: g.slope * 3600, rank: 40}
+	name := g.frames[0].Function
+	f.Sentence = fmt.Sprintf("the heap grows by %s an hour in %s, which no line of the program is on the stack of", bytesText(f.PerHour), shortFunction(name))
+	f.Evidence = []string{fmt.Sprintf("from %s to %s, allocated below %s", bytesText(g.first), bytesText(g.last), g.frames[len(g.frames)-1].Function)}
+	f.Advice = "look for what is opened and not closed"
+	for _, r := range resources {
+		if slices.ContainsFunc(g.frames, func(f Frame) bool { return r.runs(f.Function) }) {
+			if c := e.Source.unreleased(r, e, p); len(c) > 0 {
+				f.Line, f.Related = c[0].line, related(c)
+				f.Advice = r.advice
+				return f, true
+			}
+		}
+	}
+	return f, true
+}

@@ -1,0 +1,467 @@
+package doctor
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/longwire/longwire/internal/sys"
+)
+
+// Collector gathers Evidence. It is for one call of one of its methods.
+type Collector struct {
+	// Root is the file system of this machine: /proc, sources, executables.
+	Root fs.FS
+	// For is how long a running program is looked at; 0 means 30 seconds. It is between 1 second and an hour.
+	For time.Duration
+	// Header is sent with every request, for targets that want to know who asks.
+	Header http.Header
+	// SourceDir is where the main module's source lies, for programs that were built elsewhere. "" means where the profiles
+	// say, on this machine.
+	SourceDir string
+	// NoGC says that the target must not be asked to collect. Then it is seen only as its own collections come.
+	NoGC bool
+	// Trace is a log with the output of GODEBUG=gctrace=1; nil is none.
+	Trace io.Reader
+	// Say is told what is going on, in sentences, before it costs the target anything. nil tells nobody.
+	Say func(string)
+}
+
+// The share of the target's CPU that looking at it may take, and of that what forced collections may.
+const (
+	costShare = 0.02
+	gcShare   = 0.012
+)
+
+func (c *Collector) say(format string, args ...any) {
+	if c.Say != nil {
+		c.Say(fmt.Sprintf(format, args...))
+	}
+}
+
+// Collect looks at a target: a URL, or a pid of this machine.
+func (c *Collector) Collect(ctx context.Context, target string) (*Evidence, error) {
+	if c.For == 0 {
+		c.For = 30 * time.Second
+	}
+	if c.For < time.Second || c.For > time.Hour {
+		return nil, &Error{fmt.Errorf("looking for %v: want 1s to 1h", c.For), "30s tells most leaks; one that grows slowly takes minutes"}
+	}
+	e := &Evidence{Target: target}
+	if pid, err := strconv.Atoi(target); err == nil {
+		if err := c.collectPID(ctx, e, pid); err != nil {
+			return nil, err
+		}
+	} else {
+		u, err := parseTarget(target)
+		if err != nil {
+			return nil, err
+		}
+		e.Target = u.Redacted()
+		if err := c.collectURL(ctx, e, u, 0); err != nil {
+			return nil, err
+		}
+	}
+	return e, c.readTrace(e) // last, so that it has what was written meanwhile
+}
+
+func (c *Collector) readTrace(e *Evidence) error {
+	if c.Trace == nil {
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(c.Trace, 256<<20))
+	if err != nil {
+		return fmt.Errorf("read gctrace: %w", err)
+	}
+	c.addTrace(e, b)
+	if len(e.Trace) == 0 {
+		e.note("the log has no line of GODEBUG=gctrace=1: start the program with it, and give what it writes to standard error")
+	}
+	return nil
+}
+
+func (c *Collector) addTrace(e *Evidence, b []byte) {
+	cycles, skipped := ParseTrace(b)
+	e.Trace = append(e.Trace, cycles...)
+	if skipped > 0 {
+		e.note(fmt.Sprintf("%d lines of the log look like a collection's, but other output is mixed into them: they are left out", skipped))
+	}
+}
+
+// collectPID looks at a process of this machine, and at its pprof if it serves one.
+func (c *Collector) collectPID(ctx context.Context, e *Evidence, pid int) error {
+	if pid <= 0 {
+		return &Error{fmt.Errorf("pid %d: want more than 0", pid), "give the pid of a running program"}
+	}
+	e.Target = "pid " + strconv.Itoa(pid)
+	if _, err := SampleProcess(c.Root, pid, 0); errors.Is(err, fs.ErrNotExist) {
+		return &Error{fmt.Errorf("there is no process %d", pid), "in a container, pids are the container's own: run the doctor there, or give the pid that the host has"}
+	} else if err != nil {
+		return err
+	}
+	info, err := c.executable(pid)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e.note(fmt.Sprintf("process %d is another user's: run the doctor as that user or as root to see its descriptors and its program", pid))
+	case err != nil:
+		e.note(fmt.Sprintf("process %d is not a Go program, as far as its file tells: only what the system knows of it is looked at", pid))
+	default:
+		e.Build = info
+	}
+	// One of its ports may serve pprof. A request for the heap profile is all that any of them gets to see.
+	for _, port := range listeningPorts(c.Root, pid) {
+		u := &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Path: "/debug/pprof/"}
+		p := newProfiler(u, c.Header)
+		b, err := p.get(ctx, "heap", url.Values{"debug": {"1"}})
+		p.close()
+		if err == nil && bytes.HasPrefix(b, []byte("heap profile:")) {
+			c.say("process %d serves pprof on port %d", pid, port)
+			return c.collectURL(ctx, e, u, pid)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	e.note(`no port of the process serves /debug/pprof: import _ "net/http/pprof" in it to have lines named (longwire serve: --pprof 127.0.0.1:6060)`)
+	c.say("looking at /proc/%d for %s; the target does not notice", pid, c.For)
+	begin := time.Now()
+	err = c.looks(ctx, 12, begin, func(int) error {
+		s, err := SampleProcess(c.Root, pid, time.Since(begin))
+		if err == nil {
+			e.Process = append(e.Process, s)
+		}
+		return err
+	})
+	e.Took, e.Cost = time.Since(begin), "nothing: only /proc was read"
+	return err
+}
+
+// executable reads what a process's program was built of.
+func (c *Collector) executable(pid int) (Build, error) {
+	f, err := c.Root.Open(path.Join("proc", strconv.Itoa(pid), "exe"))
+	if err != nil {
+		return Build{}, err
+	}
+	defer func() { _ = f.Close() }()
+	r, ok := f.(io.ReaderAt)
+	if !ok {
+		return Build{}, errors.New("the program's file cannot be read")
+	}
+	info, err := buildinfo.Read(r)
+	if err != nil {
+		return Build{}, err
+	}
+	return Build{Module: info.Main.Path, Go: info.GoVersion}, nil
+}
+
+// looks calls look n times over the time that the collector has.
+func (c *Collector) looks(ctx context.Context, n int, begin time.Time, look func(int) error) error {
+	for i := range n {
+		due := begin.Add(c.For * time.Duration(i) / time.Duration(n-1))
+		t := time.NewTimer(time.Until(due))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+		if err := look(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// owner is the pid of the process that serves a URL on this machine, 0 if it is elsewhere or not to be seen.
+func (c *Collector) owner(u *url.URL) int {
+	host := u.Hostname()
+	if a, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !a.IsLoopback()) {
+		return 0
+	}
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]), 10, 16)
+	if err != nil {
+		return 0
+	}
+	d, err := sys.OpenDiag()
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = d.Close() }()
+	listeners, err := d.Listeners(uint16(port))
+	if err != nil {
+		return 0
+	}
+	for _, l := range listeners {
+		if pid := sys.SocketOwner(c.Root, l.Inode); pid > 0 {
+			return pid
+		}
+	}
+	return 0
+}
+
+// collectURL looks at a program that serves pprof. pid is 0 where it is not known yet.
+func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid int) error {
+	p := newProfiler(u, c.Header)
+	defer p.close()
+	// The first look tells what the others will cost.
+	b, err := p.get(ctx, "heap", url.Values{"debug": {"1"}})
+	if err != nil {
+		if errors.Is(err, errNoProfile) {
+			return &Error{fmt.Errorf("%s has no heap profile", u.Redacted()), "is it /debug/pprof of a Go program?"}
+		}
+		return err
+	}
+	if !bytes.HasPrefix(b, []byte("heap profile:")) {
+		return &Error{fmt.Errorf("%s answers, but not with the heap profile of a Go program", u.Redacted()), "give the address of a Go program that imports net/http/pprof"}
+	}
+	m, err := ParseMemStats(b, 0)
+	if err != nil {
+		return err
+	}
+	if pid == 0 {
+		pid = c.owner(u)
+	}
+	if pid > 0 {
+		if info, err := c.executable(pid); err == nil {
+			e.Build = info
+		}
+	} else {
+		e.note("the program's process was not found on this machine: its descriptors, sockets and resident memory were not looked at")
+	}
+	pl := c.plan(m, p.spent)
+	c.say("looking at %s for %s: %s", e.Target, c.For, pl.text)
+	e.Cost = pl.text
+
+	begin := time.Now()
+	cpu := time.Duration(0)
+	if pid > 0 {
+		if s, err := SampleProcess(c.Root, pid, 0); err == nil {
+			cpu = s.CPU
+		}
+	}
+	err = c.looks(ctx, pl.looks, begin, func(i int) error { return c.look(ctx, e, p, pl, pid, i, begin) })
+	if err != nil {
+		return err
+	}
+	c.leakProfile(ctx, e, p)
+	e.Took = time.Since(begin)
+	text := fmt.Sprintf("%d looks took the target %s of %s to answer, and %d collections were asked for", pl.looks, p.spent.Round(time.Millisecond), e.Took.Round(100*time.Millisecond), pl.collections)
+	if s, err := SampleProcess(c.Root, pid, 0); pid > 0 && err == nil {
+		text += fmt.Sprintf(" (its CPU meanwhile, its own work included: %s)", (s.CPU - cpu).Round(10*time.Millisecond))
+	}
+	e.Cost = text
+	if pid > 0 || c.SourceDir != "" {
+		var frames []Frame
+		e.frames(func(f Frame) bool { frames = append(frames, f); return true })
+		e.Source = LoadSource(c.Root, c.SourceDir, e.places(), frames)
+	}
+	if e.Source == nil {
+		e.note("the program's source was not read: lines are those that allocate or wait; with --source DIR the one that keeps is named too")
+	}
+	return nil
+}
+
+// plan is how often to look, and whether to ask for collections.
+type plan struct {
+	looks       int
+	collections int
+	dumps       int // of all goroutines, which stop the world
+	text        string
+}
+
+// plan chooses the looks for what they cost: the answers by what the first took, and a collection by what is alive, of which about a
+// millisecond of CPU is taken for a MiB.
+func (c *Collector) plan(m MemStats, first time.Duration) plan {
+	pl := plan{looks: 14, dumps: 4}
+	if c.For < 10*time.Second {
+		pl.looks = 10
+	}
+	answer := 3*first + time.Millisecond // two heap profiles and the goroutines
+	for pl.looks > 6 && time.Duration(pl.looks)*answer > time.Duration(float64(c.For)*(costShare-gcShare)) {
+		pl.looks--
+	}
+	gc := time.Millisecond/2 + time.Duration(m.HeapAlloc>>20)*time.Millisecond
+	budget := time.Duration(float64(c.For) * gcShare)
+	why := ""
+	switch {
+	case c.NoGC:
+		why = "as it was asked"
+	case time.Duration(pl.looks)*gc <= budget:
+		pl.collections = pl.looks
+	case 8*gc <= budget:
+		pl.looks, pl.collections = 8, 8
+	default:
+		why = fmt.Sprintf("since one of a heap of %s would cost about %s of CPU", bytesText(float64(m.HeapAlloc)), gc)
+	}
+	pl.text = fmt.Sprintf("%d looks at heap and goroutines, about %s each", pl.looks, answer.Round(time.Millisecond))
+	if pl.collections > 0 {
+		pl.text += fmt.Sprintf(", each after a collection that is asked for (about %s of CPU)", gc.Round(time.Millisecond))
+	} else {
+		pl.text += ", with no collection asked for, " + why
+	}
+	return pl
+}
+
+// look gathers what there is at one moment.
+func (c *Collector) look(ctx context.Context, e *Evidence, p *profiler, pl plan, pid, i int, begin time.Time) error {
+	query := url.Values{}
+	if pl.collections > 0 {
+		query.Set("gc", "1")
+	}
+	b, err := p.get(ctx, "heap", query)
+	if err != nil {
+		return err
+	}
+	at := time.Since(begin)
+	h, err := ParseHeap(b, at)
+	if err != nil {
+		return err
+	}
+	e.Heap = append(e.Heap, h)
+	if b, err = p.get(ctx, "heap", url.Values{"debug": {"1"}}); err != nil {
+		return err
+	}
+	m, err := ParseMemStats(b, at)
+	if err != nil {
+		return err
+	}
+	e.Memory = append(e.Memory, m)
+	if pid > 0 {
+		if s, err := SampleProcess(c.Root, pid, at); err == nil {
+			e.Process = append(e.Process, s)
+		}
+	}
+	if b, err = p.get(ctx, "goroutine", nil); err != nil {
+		if errors.Is(err, errNoProfile) {
+			e.note("the target has no goroutine profile")
+			return nil
+		}
+		return err
+	}
+	n, err := ParseCounts(b, time.Since(begin))
+	if err != nil {
+		return err
+	}
+	e.Counts = append(e.Counts, n)
+	// A dump stops the world for some microseconds a goroutine.
+	const mostDumped = 20_000
+	if i != 0 && i != pl.looks/3 && i != 2*pl.looks/3 && i != pl.looks-1 {
+		return nil
+	}
+	if n.Total > mostDumped {
+		e.note(fmt.Sprintf("there are %d goroutines: to write each of them down would stop the program for too long, so their states and ages are not known", n.Total))
+		return nil
+	}
+	if b, err = p.get(ctx, "goroutine", url.Values{"debug": {"2"}}); err != nil {
+		return err
+	}
+	d, err := ParseGoroutines(b, time.Since(begin))
+	if err != nil {
+		return err
+	}
+	e.Goroutines = append(e.Goroutines, d)
+	return nil
+}
+
+// leakProfile asks for the goroutines that the runtime itself proves to be stuck, where it was built to.
+func (c *Collector) leakProfile(ctx context.Context, e *Evidence, p *profiler) {
+	if c.NoGC {
+		return
+	}
+	b, err := p.get(ctx, "goroutineleak", nil)
+	if err != nil {
+		return
+	}
+	if l, err := ParseCounts(b, 0); err == nil {
+		e.Leaked, e.LeakedOK = l.Stacks, true
+	}
+}
+
+// File is a saved profile, dump or log.
+type File struct {
+	Name string
+	Data []byte
+	At   time.Time // when it was written, where the content does not tell
+}
+
+// Files makes evidence of saved files: heap and goroutine profiles, dumps of goroutines, logs with gctrace, in any order. What a file is,
+// its content tells.
+func (c *Collector) Files(files []File) (*Evidence, error) {
+	e := &Evidence{Target: fmt.Sprintf("%d files", len(files)), Cost: "nothing: saved files were read"}
+	if err := c.readTrace(e); err != nil {
+		return nil, err
+	}
+	var begin, end time.Time
+	moment := func(f File) time.Time {
+		if len(f.Data) > 2 && f.Data[0] == 0x1f {
+			if p, err := parseProfile(f.Data); err == nil && p.TimeNanos > 0 {
+				return time.Unix(0, p.TimeNanos)
+			}
+		}
+		return f.At
+	}
+	files = slices.Clone(files)
+	for i := range files {
+		files[i].At = moment(files[i])
+	}
+	slices.SortStableFunc(files, func(a, b File) int { return a.At.Compare(b.At) })
+	for _, f := range files {
+		if begin.IsZero() {
+			begin = f.At
+		}
+		end = f.At
+		at := f.At.Sub(begin)
+		switch {
+		case bytes.HasPrefix(f.Data, []byte("goroutine ")) || bytes.Contains(f.Data[:min(len(f.Data), 64<<10)], []byte("\ngoroutine ")):
+			d, err := ParseGoroutines(f.Data, at)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
+			}
+			e.Goroutines = append(e.Goroutines, d)
+		case bytes.HasPrefix(f.Data, []byte("heap profile:")):
+			m, err := ParseMemStats(f.Data, at)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
+			}
+			e.Memory = append(e.Memory, m)
+		case len(f.Data) > 2 && f.Data[0] == 0x1f && f.Data[1] == 0x8b:
+			h, err := ParseHeap(f.Data, at)
+			if err == nil {
+				e.Heap = append(e.Heap, h)
+				continue
+			}
+			n, err2 := ParseCounts(f.Data, at)
+			if err2 != nil {
+				return nil, &Error{fmt.Errorf("%s: %w", f.Name, err), "give heap profiles (curl …/debug/pprof/heap), goroutine profiles or dumps, or logs with gctrace"}
+			}
+			e.Counts = append(e.Counts, n)
+		default:
+			before := len(e.Trace)
+			c.addTrace(e, f.Data)
+			if len(e.Trace) == before {
+				return nil, &Error{fmt.Errorf("%s: it is no profile, no dump of goroutines, and has no line of gctrace", f.Name), "give heap profiles (curl …/debug/pprof/heap), goroutine profiles or dumps, or logs with gctrace"}
+			}
+		}
+	}
+	e.Took = end.Sub(begin)
+	var frames []Frame
+	e.frames(func(f Frame) bool { frames = append(frames, f); return true })
+	e.Source = LoadSource(c.Root, c.SourceDir, e.places(), frames)
+	if n := len(e.Heap); n > 0 && n < 4 {
+		e.note(fmt.Sprintf("%d heap profiles tell no trend: save four or more, over several collections", n))
+	}
+	return e, nil
+}

@@ -1,0 +1,142 @@
+package doctor
+
+import (
+	"slices"
+	"time"
+)
+
+// Evidence is what was gathered about one program. It is a value: no check asks for more. What could not be had is
+// empty, and Notes says why.
+type Evidence struct {
+	Target     string
+	Took       time.Duration
+	Cost       string // what gathering cost the target, in words
+	Build      Build
+	Heap       []HeapSample      // by time
+	Counts     []GoroutineCounts // by time: goroutines by stack
+	Goroutines []GoroutineDump   // by time: each goroutine by itself, of fewer moments
+	Leaked     []Stack           // the runtime's own goroutineleak profile
+	LeakedOK   bool              // the target has that profile
+	Memory     []MemStats        // by time
+	Process    []ProcessSample   // by time
+	Trace      []Cycle           // from GODEBUG=gctrace=1
+	Source     *Source           // nil where no source is at hand
+	Notes      []string
+}
+
+// Build is what is known of how the program was built.
+type Build struct {
+	Module string // the main module's path; "" is unknown
+	Go     string // such as go1.26.1
+}
+
+// Frame is a line of a call stack.
+type Frame struct {
+	Function string
+	File     string
+	Line     int
+	// Start is the first line of the function, 0 where it is not known.
+	Start int
+}
+
+// Stack is a call stack, the callee first, and how many have it.
+type Stack struct {
+	Frames []Frame
+	Count  int64
+}
+
+// HeapSample is one heap profile.
+type HeapSample struct {
+	At    time.Duration // since the beginning
+	Rate  int64         // bytes per sample, runtime.MemProfileRate
+	Sites []HeapSite
+}
+
+// HeapSite is what one stack allocated; figures are estimates, scaled up by the sampling rate.
+type HeapSite struct {
+	Frames       []Frame // the callee first; the runtime's own allocator left out
+	AllocObjects int64   // since the start of the program
+	AllocBytes   int64
+	Objects      int64 // alive at the last collection
+	Bytes        int64
+}
+
+// GoroutineCounts are the goroutines by stack at one moment.
+type GoroutineCounts struct {
+	At     time.Duration
+	Stacks []Stack
+	Total  int64
+}
+
+// GoroutineDump is every goroutine at one moment.
+type GoroutineDump struct {
+	At         time.Duration
+	Goroutines []Goroutine
+}
+
+// Goroutine is one goroutine as the runtime writes it.
+type Goroutine struct {
+	ID      int64
+	State   string        // such as "chan receive" or "select"
+	Wait    time.Duration // how long it has been in the state, to a minute
+	Locked  bool          // to its thread
+	Leaked  bool          // the runtime has proven that nothing will wake it
+	Frames  []Frame
+	Elided  int   // frames that the runtime left out
+	Created Frame // the go statement; zero for the main goroutine
+	Parent  int64 // the goroutine that ran it; 0 is unknown
+}
+
+// MemStats are the figures of runtime.MemStats that checks use, in bytes.
+type MemStats struct {
+	At                                                            time.Duration
+	Sys, HeapAlloc, HeapSys, HeapIdle, HeapInuse, HeapReleased    uint64
+	HeapObjects, Mallocs, TotalAlloc                              uint64
+	StackInuse, StackSys, MSpanSys, MCacheSys, BuckHashSys, GCSys uint64
+	OtherSys, NextGC                                              uint64
+	NumGC, NumForcedGC                                            uint64
+	GCCPUFraction                                                 float64
+}
+
+// ProcessSample is what the system tells of the process at one moment. Maps that could not be read are nil.
+type ProcessSample struct {
+	At              time.Duration
+	Resident        uint64 // bytes, as all below
+	Anonymous       uint64
+	FileBacked      uint64
+	Shared          uint64
+	Swap            uint64
+	CPU             time.Duration
+	Threads         int
+	Mappings        int            // areas of memory
+	Descriptors     map[string]int // by kind: socket, file, pipe, eventfd, …
+	Files           map[string]int // open regular files by path, the most frequent
+	Sockets         map[string]int // TCP sockets of the process by state
+	DescriptorLimit int
+	Group           CgroupSample
+}
+
+// CgroupSample is the memory controller's view.
+type CgroupSample struct {
+	Version            int    // 1 or 2; 0 is unknown
+	Current, Limit     uint64 // 0 is unknown or none
+	Anon, File, Kernel uint64
+	Sock               uint64
+	OOMKills           uint64
+	HighEvents         uint64 // times that memory.high throttled it
+}
+
+// last is the newest of samples.
+func last[T any](s []T) (v T, ok bool) {
+	if len(s) == 0 {
+		return v, false
+	}
+	return s[len(s)-1], true
+}
+
+// note adds a sentence once.
+func (e *Evidence) note(s string) {
+	if !slices.Contains(e.Notes, s) {
+		e.Notes = append(e.Notes, s)
+	}
+}

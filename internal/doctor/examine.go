@@ -1,0 +1,73 @@
+package doctor
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Check is one question to the evidence.
+type Check struct {
+	Name string
+	// Skip says why the question cannot be asked of this evidence; "" when it can.
+	Skip func(*Evidence) string
+	// Ask answers it. It is a pure function of the evidence.
+	Ask func(*Evidence) []Finding
+}
+
+// Checks are all of them, in the order in which they are asked.
+func Checks() []Check {
+	return []Check{
+		goroutineCheck, heapCheck, finalizerCheck, descriptorCheck, outsideCheck, gctraceCheck,
+	}
+}
+
+// Examine asks every check and orders what was found.
+func Examine(e *Evidence) *Report {
+	r := &Report{Target: e.Target, Took: e.Took, Cost: e.Cost, Findings: []Finding{}, Notes: []string{}}
+	for _, c := range Checks() {
+		a := Asked{Check: c.Name}
+		if a.Skipped = c.Skip(e); a.Skipped == "" {
+			found := c.Ask(e)
+			for i := range found {
+				found[i].Check = c.Name
+			}
+			a.Findings = len(found)
+			r.Findings = append(r.Findings, found...)
+		}
+		r.Checks = append(r.Checks, a)
+	}
+	r.Findings = settle(r.Findings)
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		f.Line.Text = e.Source.text(f.Line)
+		for j := range f.Related {
+			f.Related[j].Text = e.Source.text(f.Related[j])
+		}
+	}
+	r.Notes = append(r.Notes, e.Notes...)
+	return r
+}
+
+// settle puts findings in order, worst first, and makes one of those that several checks made of one line.
+func settle(list []Finding) []Finding {
+	slices.SortStableFunc(list, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.rank, a.rank), cmp.Compare(b.PerHour, a.PerHour))
+	})
+	out := list[:0]
+	for _, f := range list {
+		i := slices.IndexFunc(out, func(o Finding) bool { return f.Line.known() && o.Line.same(f.Line) })
+		if i < 0 {
+			out = append(out, f)
+			continue
+		}
+		// The worse one stays, and gets the other's figures.
+		out[i].Evidence = append(out[i].Evidence, f.Sentence)
+		for _, l := range f.Related {
+			if !slices.ContainsFunc(out[i].Related, l.same) && !l.same(out[i].Line) {
+				out[i].Related = append(out[i].Related, l)
+			}
+		}
+		out[i].Confidence = max(out[i].Confidence, f.Confidence)
+	}
+	return out
+}

@@ -1,0 +1,925 @@
+package doctor
+
+import (
+	"go/ast"
+	"go/token"
+	"go/types"
+	"slices"
+	"strings"
+)
+
+// Keep is a place where a value that was allocated is kept.
+type Keep struct {
+	Line   Line
+	What   string       // in words: "stored in the map", "appended to"
+	Holder types.Object // the variable or field that keeps it, nil if it is none of ours
+	rank   int
+	// part is the place where a part was taken that keeps the whole alive, the zero Line if none was; small says that the
+	// part is small for sure.
+	part  Line
+	small bool
+	pool  Line // where the holder goes back to a pool with what it holds
+}
+
+// How sure a place is the one that keeps. Containers grow; a field that is set keeps one value at a time; a variable of
+// a function ends with the function; what others' code does with an argument is known by its name only.
+const (
+	rankArgument = 1 + iota
+	rankLocal
+	rankGoroutine
+	rankField
+	rankContainer
+)
+
+// keeps follows a value from the line that allocated it to where it is kept. frames is the stack of the allocation,
+// the callee first; own the index of the first frame of the program's own. It is empty where the source does not tell.
+//
+// Values are followed by name: through assignments, composite values, parts, calls of the program's own functions, their
+// results up the stack, and captures. That takes no types of others' packages, and is meant to be right for how people
+// write, not for all that could be written.
+func (s *Source) keeps(frames []Frame, own int, p places) []Keep {
+	if s == nil || own < 0 {
+		return nil
+	}
+	k := &follower{s: s, frames: frames, p: p, seen: map[visit]bool{}, left: 4000}
+	begin := 0
+	for _, e := range s.allocations(frames, own) {
+		begin++
+		k.expr(e, trail{frame: own})
+	}
+	if begin == 0 {
+		// A variable that was moved to the heap is allocated where it is declared.
+		s.at(frames[own].File, frames[own].Line, func(n ast.Node) {
+			if id, ok := n.(*ast.Ident); ok {
+				if v, ok := s.info.Defs[id].(*types.Var); ok && !v.IsField() {
+					k.object(v, trail{frame: own})
+				}
+			}
+		})
+	}
+	slices.SortStableFunc(k.found, func(a, b Keep) int { return b.rank - a.rank })
+	return k.found
+}
+
+// allocations are the expressions on a frame's line that allocate, as far as its callee's name tells which.
+func (s *Source) allocations(frames []Frame, own int) []ast.Expr {
+	var calls, others []ast.Expr
+	callee := ""
+	if own > 0 {
+		callee = lastName(frames[own-1].Function)
+	}
+	f := frames[own]
+	s.at(f.File, f.Line, func(n ast.Node) {
+		switch x := n.(type) {
+		case *ast.CallExpr:
+			if _, name := s.callName(x); callee != "" && name == callee {
+				calls = append(calls, x)
+			} else if callee == "" && (s.isBuiltin(x, "make") || s.isBuiltin(x, "new") || s.isBuiltin(x, "append") || s.isConversion(x)) {
+				others = append(others, x)
+			} else if callee != "" && len(s.callee(x)) == 0 && !s.isBuiltin(x, "append") {
+				others = append(others, x)
+			}
+		case *ast.CompositeLit, *ast.FuncLit:
+			if callee == "" {
+				others = append(others, n.(ast.Expr))
+			}
+		case *ast.BinaryExpr:
+			if callee == "" && x.Op == token.ADD {
+				others = append(others, x)
+			}
+		}
+	})
+	if len(calls) > 0 {
+		return calls
+	}
+	if len(others) == 0 && callee == "" {
+		// The map or the variable of a store is what the runtime allocates then.
+		s.at(f.File, f.Line, func(n ast.Node) {
+			if a, ok := n.(*ast.AssignStmt); ok {
+				for _, l := range a.Lhs {
+					if ix, ok := l.(*ast.IndexExpr); ok && len(others) == 0 {
+						others = append(others, ix.Index) // the key is stored with the rest
+					}
+				}
+			}
+		})
+	}
+	return others
+}
+
+// lastName is the name of a function without package and receiver.
+func lastName(function string) string {
+	function = strings.TrimSuffix(function, "[...]")
+	function = declared(function)
+	return function[strings.LastIndexByte(function, '.')+1:]
+}
+
+// isConversion says whether a call converts to a type, as far as types are known.
+func (s *Source) isConversion(c *ast.CallExpr) bool {
+	if tv, ok := s.info.Types[c.Fun]; ok && tv.IsType() {
+		return true
+	}
+	_, array := ast.Unparen(c.Fun).(*ast.ArrayType)
+	return array
+}
+
+// copies says whether a conversion copies bytes.
+func (s *Source) copies(c *ast.CallExpr) bool {
+	switch f := ast.Unparen(c.Fun).(type) {
+	case *ast.ArrayType:
+		return true
+	case *ast.Ident:
+		return f.Name == "string"
+	}
+	return false
+}
+
+// visit is what a follower has seen: an object or an expression, in one call.
+type visit struct {
+	node any
+	call *trailCall
+}
+
+// trailCall is a call of ours that the value went into.
+type trailCall struct {
+	call *ast.CallExpr
+	up   *trailCall
+	at   int // the frame in which the call stands
+}
+
+// trail is how the value came here.
+type trail struct {
+	frame  int // of the stack, whose function the value is in, where calls is nil
+	calls  *trailCall
+	result int  // which result of a call it is
+	inside bool // it is inside something else that is appended
+	part   Line
+	small  bool
+	depth  int
+}
+
+type follower struct {
+	s      *Source
+	frames []Frame
+	p      places
+	seen   map[visit]bool
+	found  []Keep
+	left   int // steps
+}
+
+func (k *follower) keep(n ast.Node, t trail, rank int, what string, holder types.Object) {
+	l := k.s.line(n, "kept here")
+	for i, o := range k.found {
+		if o.Line.same(l) {
+			if o.rank < rank {
+				k.found[i].rank, k.found[i].What, k.found[i].Holder = rank, what, holder
+			}
+			return
+		}
+	}
+	k.found = append(k.found, Keep{Line: l, What: what, Holder: holder, rank: rank, part: t.part, small: t.small})
+}
+
+// step bounds the work.
+func (k *follower) step(node any, t trail) bool {
+	v := visit{node, t.calls}
+	if k.left <= 0 || t.depth > 60 || k.seen[v] {
+		return false
+	}
+	k.left--
+	k.seen[v] = true
+	return true
+}
+
+// object follows every use of a variable.
+func (k *follower) object(o types.Object, t trail) {
+	if o == nil || !k.step(o, t) {
+		return
+	}
+	t.depth++
+	home := k.s.enclosingOf(o)
+	for _, id := range k.s.uses[o] {
+		// A function literal that uses it keeps it.
+		for lit := k.s.enclosing(id); lit != nil && lit != home; lit = k.s.enclosing(lit) {
+			if l, ok := lit.(*ast.FuncLit); ok {
+				k.expr(l, t)
+			}
+		}
+		k.expr(id, t)
+	}
+}
+
+// enclosingOf is the function in which a variable is declared, nil for a package's.
+func (s *Source) enclosingOf(o types.Object) ast.Node {
+	for _, f := range s.files {
+		if o.Pos() < f.Pos() || o.Pos() > f.End() {
+			continue
+		}
+		var found ast.Node
+		ast.Inspect(f, func(n ast.Node) bool {
+			if n == nil || o.Pos() < n.Pos() || o.Pos() >= n.End() {
+				return false
+			}
+			switch n.(type) {
+			case *ast.FuncDecl, *ast.FuncLit:
+				found = n
+			}
+			return true
+		})
+		return found
+	}
+	return nil
+}
+
+// expr follows the value of an expression into what stands around it.
+func (k *follower) expr(e ast.Expr, t trail) {
+	if !k.step(e, t) {
+		return
+	}
+	t.depth++
+	s := k.s
+	switch p := s.parents[e].(type) {
+	case *ast.ParenExpr:
+		k.expr(p, t)
+	case *ast.UnaryExpr:
+		if p.Op == token.AND {
+			k.expr(p, t)
+		}
+	case *ast.TypeAssertExpr:
+		k.expr(p, t)
+	case *ast.SliceExpr:
+		if p.X == e {
+			t.part = s.line(p, "a part is taken here")
+			t.small = t.small || s.constant(p.High)
+			k.expr(p, t)
+		}
+	case *ast.KeyValueExpr:
+		if lit, ok := s.parents[p].(*ast.CompositeLit); ok {
+			k.expr(lit, t)
+		}
+	case *ast.CompositeLit:
+		if p.Type != e {
+			k.expr(p, t)
+		}
+	case *ast.IndexExpr:
+		switch {
+		case p.Index == e:
+			if a, ok := s.parents[p].(*ast.AssignStmt); ok && slices.Contains(a.Lhs, ast.Expr(p)) {
+				k.store(p, a, t)
+			}
+		case p.X == e:
+			if a, ok := s.parents[p].(*ast.AssignStmt); !ok || !slices.Contains(a.Lhs, ast.Expr(p)) {
+				k.expr(p, t)
+			}
+		}
+	case *ast.SelectorExpr:
+		k.selector(p, t)
+	case *ast.CallExpr:
+		k.call(e, p, t)
+	case *ast.AssignStmt:
+		i := slices.Index(p.Rhs, e)
+		if i < 0 {
+			return
+		}
+		if len(p.Rhs) == 1 && len(p.Lhs) > 1 {
+			i = min(t.result, len(p.Lhs)-1)
+			// A call of others has its value first and its error last.
+		}
+		t.result = 0
+		k.store(p.Lhs[i], p, t)
+	case *ast.ValueSpec:
+		i := slices.Index(p.Values, e)
+		if i < 0 {
+			return
+		}
+		if len(p.Values) == 1 && len(p.Names) > 1 {
+			i = min(t.result, len(p.Names)-1)
+		}
+		t.result = 0
+		if o := s.object(p.Names[i]); isGlobal(o) {
+			k.keep(p, t, rankField, "held by "+o.Name(), o)
+		} else {
+			k.object(o, t)
+		}
+	case *ast.ReturnStmt:
+		t.result = max(slices.Index(p.Results, e), 0)
+		k.leave(p, t)
+	case *ast.SendStmt:
+		if p.Value == e {
+			_, holder := s.root(p.Chan)
+			k.keep(p, t, rankField, "sent to a channel that holds it", holder)
+		}
+	case *ast.RangeStmt:
+		if p.X == e {
+			if id, ok := p.Value.(*ast.Ident); ok {
+				k.object(s.object(id), t)
+			}
+		}
+	}
+}
+
+// constant says whether an expression is a constant, as a slice's bound that keeps little is.
+func (s *Source) constant(e ast.Expr) bool {
+	if e == nil {
+		return false
+	}
+	tv, ok := s.info.Types[e]
+	return ok && tv.Value != nil
+}
+
+// selector follows x.f: a part of x, or the receiver of a call.
+func (k *follower) selector(p *ast.SelectorExpr, t trail) {
+	c, ok := k.s.parents[p].(*ast.CallExpr)
+	if !ok || c.Fun != p {
+		if a, isAssign := k.s.parents[p].(*ast.AssignStmt); isAssign && slices.Contains(a.Lhs, ast.Expr(p)) {
+			return
+		}
+		// A method as a value keeps its receiver; a field that is read is a part of the whole.
+		k.expr(p, t)
+		return
+	}
+	decls := k.s.callee(c)
+	for _, d := range decls {
+		if d.Recv != nil && len(d.Recv.List) > 0 && len(d.Recv.List[0].Names) > 0 {
+			t.calls = &trailCall{c, t.calls, t.frame}
+			k.object(k.s.object(d.Recv.List[0].Names[0]), t)
+			t.calls = t.calls.up
+		}
+	}
+	if len(decls) == 0 && (p.Sel.Name == "Bytes" || p.Sel.Name == "String" || p.Sel.Name == "Next") {
+		k.expr(c, t) // of a buffer: its bytes, not a copy, but for bytes.Buffer.String
+	}
+}
+
+// returnsPart are functions of the standard library whose result is a part of their argument.
+var returnsPart = map[string]bool{
+	"Trim": true, "TrimSpace": true, "TrimLeft": true, "TrimRight": true, "TrimPrefix": true, "TrimSuffix": true, "TrimFunc": true,
+	"Split": true, "SplitN": true, "SplitAfter": true, "Fields": true, "FieldsFunc": true, "Cut": true, "CutPrefix": true, "CutSuffix": true,
+}
+
+// retains are the names under which others' code keeps an argument: it is in a collection, a timer or a registry afterwards.
+var retains = map[string]bool{
+	"PushBack": true, "PushFront": true, "InsertBefore": true, "InsertAfter": true, "Store": true, "LoadOrStore": true, "Swap": true,
+	"CompareAndSwap": true, "Set": true, "Put": true, "Push": true, "Register": true, "MustRegister": true, "Subscribe": true, "Handle": true, "HandleFunc": true,
+	"Insert": true, "Enqueue": true, "AfterFunc": true, "SetFinalizer": true, "AddCleanup": true, "Notify": true,
+	"ReplaceOrInsert": true, "Publish": true, "RegisterOnShutdown": true, "Cleanup": true, "Do": false, "AddListener": true, "On": true, "OnClose": true,
+	"SetValue": true, "SetDefault": true, "Append": true, "AppendFunc": true,
+}
+
+// wraps are functions whose result keeps their argument.
+var wraps = map[string]bool{
+	"NewReader": true, "NewReaderSize": true, "NewWriter": true, "NewWriterSize": true, "NewBuffer": true, "NewBufferString": true, "NopCloser": true, "LimitReader": true,
+	"WithCancel": true, "WithTimeout": true, "WithDeadline": true, "WithValue": true, "WithCancelCause": true, "WithoutCancel": true,
+	"NewScanner": true, "String": true, "Pointer": true, "TeeReader": true, "MultiReader": true, "MultiWriter": true, "Client": true, "NewRequest": true, "NewRequestWithContext": true,
+	"Clip": true, "Grow": true, "Compact": true, "ValueOf": true, "Join": false,
+}
+
+// call follows an argument.
+func (k *follower) call(e ast.Expr, c *ast.CallExpr, t trail) {
+	s := k.s
+	if c.Fun == e {
+		// A function literal or value that is called: what runs it decides.
+		if _, ok := s.parents[c].(*ast.GoStmt); ok {
+			k.keep(c, t, rankGoroutine, "held by the goroutine that is started", nil)
+		}
+		return
+	}
+	arg := slices.Index(c.Args, e)
+	if arg < 0 {
+		return
+	}
+	if s.isBuiltin(c, "append") {
+		// What is appended byte by byte is copied.
+		if arg > 0 && c.Ellipsis.IsValid() {
+			return
+		}
+		if arg > 0 {
+			t.inside = true
+		}
+		k.expr(c, t)
+		return
+	}
+	for _, b := range []string{"len", "cap", "copy", "delete", "print", "println", "panic", "clear", "make", "new", "close"} {
+		if s.isBuiltin(c, b) {
+			return
+		}
+	}
+	if s.isConversion(c) {
+		if !s.copies(c) {
+			k.expr(c, t)
+		}
+		return
+	}
+	decls := s.callee(c)
+	if len(decls) == 0 {
+		// A function value of ours: the literal that a variable was given.
+		if lit := s.literal(c.Fun); lit != nil {
+			if o := parameter(s, lit.Type, arg); o != nil {
+				t.calls = &trailCall{c, t.calls, t.frame}
+				k.object(o, t)
+				return
+			}
+		}
+		k.foreign(e, c, arg, t)
+		return
+	}
+	if _, ok := s.parents[c].(*ast.GoStmt); ok {
+		k.keep(c, t, rankGoroutine, "held by the goroutine that is started", nil)
+	}
+	if t.calls.deep() > 12 {
+		return
+	}
+	t.calls = &trailCall{c, t.calls, t.frame}
+	for _, d := range decls {
+		if o := parameter(s, d.Type, arg); o != nil {
+			k.object(o, t)
+		}
+	}
+}
+
+func (c *trailCall) deep() (n int) {
+	for ; c != nil; c = c.up {
+		n++
+	}
+	return n
+}
+
+// literal is the function literal that a called expression stands for, nil if none.
+func (s *Source) literal(fun ast.Expr) *ast.FuncLit {
+	switch x := ast.Unparen(fun).(type) {
+	case *ast.FuncLit:
+		return x
+	case *ast.Ident:
+		o := s.object(x)
+		if o == nil {
+			return nil
+		}
+		var lit *ast.FuncLit
+		s.definitions(o, func(e ast.Expr, _ ast.Node) {
+			if l, ok := e.(*ast.FuncLit); ok {
+				lit = l
+			}
+		})
+		return lit
+	}
+	return nil
+}
+
+// definitions visits what a local variable is given where it is declared or assigned: the expression (of several results
+// the call), and the statement.
+func (s *Source) definitions(o types.Object, visit func(ast.Expr, ast.Node)) {
+	assigned := func(a *ast.AssignStmt, id *ast.Ident) {
+		for i, l := range a.Lhs {
+			if l == ast.Expr(id) {
+				if len(a.Rhs) == len(a.Lhs) {
+					visit(a.Rhs[i], a)
+				} else {
+					visit(a.Rhs[0], a)
+				}
+			}
+		}
+	}
+	for _, f := range s.files {
+		if o.Pos() < f.Pos() || o.Pos() > f.End() {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if n == nil || o.Pos() < n.Pos() || o.Pos() >= n.End() {
+				return false
+			}
+			switch n := n.(type) {
+			case *ast.AssignStmt:
+				for _, l := range n.Lhs {
+					if id, ok := l.(*ast.Ident); ok && id.Pos() == o.Pos() {
+						assigned(n, id)
+					}
+				}
+			case *ast.ValueSpec:
+				for i, id := range n.Names {
+					if id.Pos() == o.Pos() && len(n.Values) > 0 {
+						visit(n.Values[min(i, len(n.Values)-1)], n)
+					}
+				}
+			}
+			return true
+		})
+	}
+	for _, id := range s.uses[o] {
+		if a, ok := s.parents[id].(*ast.AssignStmt); ok {
+			assigned(a, id)
+		}
+	}
+}
+
+// parameter is the variable of a function's argument, nil if it has no name.
+func parameter(s *Source, f *ast.FuncType, arg int) types.Object {
+	i := 0
+	for _, field := range f.Params.List {
+		for _, name := range field.Names {
+			if _, variadic := field.Type.(*ast.Ellipsis); i == arg || variadic {
+				return s.object(name)
+			}
+			i++
+		}
+		if len(field.Names) == 0 {
+			i++
+		}
+	}
+	return nil
+}
+
+// foreign follows an argument of a function that is not the program's own.
+func (k *follower) foreign(e ast.Expr, c *ast.CallExpr, arg int, t trail) {
+	s := k.s
+	pkg, name := s.callName(c)
+	switch {
+	case (pkg == "strings" || pkg == "bytes") && returnsPart[name]:
+		t.part = s.line(c, "a part is taken here")
+		t.result = 0
+		k.expr(c, t)
+	case pkg == "strings" || pkg == "strconv" || pkg == "fmt" || pkg == "log" || pkg == "log/slog" || pkg == "encoding/json" || pkg == "hash/crc32":
+		// They are done with it when they return.
+	case pkg == "runtime" && (name == "SetFinalizer" || name == "AddCleanup") && arg == 0:
+		k.keep(c, t, rankContainer, "has a finalizer, which keeps whatever the object reaches until it runs", nil)
+	case pkg == "context" || wraps[name]:
+		t.result = 0
+		k.expr(c, t)
+	case retains[name]:
+		var holder types.Object
+		if sel, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr); ok && pkg == "" {
+			_, holder = s.root(sel.X)
+		}
+		k.keep(c, t, rankContainer, "kept by "+calledText(c), holder)
+	case pkg == "" && name != "" && name[0] >= 'A' && name[0] <= 'Z' && (strings.HasPrefix(name, "Add") || strings.HasPrefix(name, "Push") || strings.HasPrefix(name, "Put") || strings.HasPrefix(name, "Set") || strings.HasPrefix(name, "Register")):
+		k.keep(c, t, rankArgument, "given to "+calledText(c), nil)
+	}
+}
+
+func calledText(c *ast.CallExpr) string { return types.ExprString(c.Fun) }
+
+// leave follows a result to the caller: the call that led here, or the next frame of the stack.
+func (k *follower) leave(r *ast.ReturnStmt, t trail) {
+	s := k.s
+	// A literal's result goes to whoever calls it, which is not known, but for one that the stack names.
+	if t.calls != nil {
+		c := t.calls
+		t.calls, t.frame = c.up, c.at
+		if _, inLit := s.enclosing(r).(*ast.FuncLit); inLit && s.literal(c.call.Fun) == nil {
+			return
+		}
+		k.expr(c.call, t)
+		return
+	}
+	for i := t.frame + 1; i < len(k.frames); i++ {
+		f := k.frames[i]
+		if k.p.owner(f) != ownCode {
+			continue
+		}
+		name := lastName(k.frames[i-1].Function)
+		t.frame = i
+		var fallback ast.Expr
+		found := false
+		s.at(f.File, f.Line, func(n ast.Node) {
+			c, ok := n.(*ast.CallExpr)
+			if !ok {
+				return
+			}
+			if _, called := s.callName(c); called == name {
+				found = true
+				k.expr(c, t)
+			} else if fallback == nil {
+				fallback = c
+			}
+		})
+		if !found && fallback != nil {
+			k.expr(fallback, t)
+		}
+		return
+	}
+}
+
+// store follows a value into what it is assigned to.
+func (k *follower) store(lhs ast.Expr, st *ast.AssignStmt, t trail) {
+	s := k.s
+	root, holder := s.root(lhs)
+	verb := "stored in"
+	if t.inside || s.isAppend(st, lhs) {
+		verb = "appended to"
+	}
+	name := types.ExprString(lhs)
+	switch x := ast.Unparen(lhs).(type) {
+	case *ast.Ident:
+		if x.Name == "_" || root == nil {
+			return
+		}
+		if isGlobal(root) {
+			rank := rankField
+			if verb == "appended to" {
+				rank = rankContainer
+			}
+			k.keep(st, t, rank, verb+" "+name, root)
+			return
+		}
+		home := s.enclosingOf(root)
+		if verb == "appended to" {
+			rank := rankLocal
+			// A variable of a function around this one lives as long as the literal does.
+			if fn := s.enclosing(st); fn != home {
+				rank = rankField
+			}
+			if s.inLoop(st) {
+				k.keep(st, t, rank, verb+" "+name, root)
+			}
+			t.inside = true
+		}
+		k.object(root, t)
+	case *ast.IndexExpr:
+		rank := rankContainer
+		if root != nil && !isGlobal(root) && root == holder && !s.isParameter(root) {
+			rank = rankLocal
+			k.object(root, t)
+		}
+		k.keep(st, t, rank, verb+" "+types.ExprString(x.X), holder)
+	case *ast.SelectorExpr, *ast.StarExpr:
+		rank := rankField
+		if verb == "appended to" {
+			rank = rankContainer
+		}
+		l := len(k.found)
+		k.keep(st, t, rank, verb+" "+name, holder)
+		if root != nil && !isGlobal(root) {
+			// The field's owner may itself be kept, or go back to a pool.
+			if put := s.pooled(root); put.known() && len(k.found) > l {
+				k.found[l].pool = put
+			}
+			if !s.isParameter(root) {
+				if l < len(k.found) {
+					k.found[l].rank = rankLocal
+				}
+				k.object(root, t)
+			}
+		}
+	}
+}
+
+// isAppend says whether a statement assigns append(lhs, …) to lhs.
+func (s *Source) isAppend(st *ast.AssignStmt, lhs ast.Expr) bool {
+	i := slices.Index(st.Lhs, lhs)
+	if i < 0 || i >= len(st.Rhs) {
+		return false
+	}
+	c, ok := ast.Unparen(st.Rhs[i]).(*ast.CallExpr)
+	return ok && s.isBuiltin(c, "append")
+}
+
+// isParameter says whether a variable is an argument or a receiver: it comes from outside and outlives the function.
+func (s *Source) isParameter(o types.Object) bool {
+	var list []*ast.Field
+	switch f := s.enclosingOf(o).(type) {
+	case *ast.FuncDecl:
+		list = f.Type.Params.List
+		if f.Recv != nil {
+			list = append(slices.Clone(list), f.Recv.List...)
+		}
+	case *ast.FuncLit:
+		list = f.Type.Params.List
+	}
+	for _, field := range list {
+		for _, n := range field.Names {
+			if n.Pos() == o.Pos() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// inLoop says whether a statement is in a loop of its function.
+func (s *Source) inLoop(n ast.Node) bool {
+	for n = s.parents[n]; n != nil; n = s.parents[n] {
+		switch n.(type) {
+		case *ast.ForStmt, *ast.RangeStmt:
+			return true
+		case *ast.FuncDecl:
+			return false
+		}
+	}
+	return false
+}
+
+// pooled is where a variable that came out of a sync.Pool, or is an argument of what does, goes back.
+func (s *Source) pooled(o types.Object) (put Line) {
+	for _, id := range s.uses[o] {
+		if c, ok := s.parents[id].(*ast.CallExpr); ok && slices.Contains(c.Args, ast.Expr(id)) {
+			if pkg, name := s.callName(c); pkg == "" && name == "Put" && len(c.Args) == 1 {
+				put = s.line(c, "goes back to the pool here")
+			}
+		}
+	}
+	return put
+}
+
+// bound is what the source does against a holder's growth.
+type bound struct {
+	checked bool  // its length is compared before something is stored or evicted
+	most    int64 // what it is compared with, 0 if that is no constant
+	shrunk  bool  // something is taken out, or it is begun anew
+	shrinks Line
+	drained bool // a channel that is received from
+}
+
+// bounds looks for what keeps a holder small.
+func (s *Source) bounds(o types.Object) (b bound) {
+	if s == nil || o == nil {
+		return b
+	}
+	shrink := func(n ast.Node) {
+		b.shrunk = true
+		if !b.shrinks.known() {
+			b.shrinks = s.line(n, "made smaller here")
+		}
+	}
+	for _, id := range s.uses[o] {
+		// The expression that names the holder: x.f for a field.
+		var e ast.Expr = id
+		if sel, ok := s.parents[id].(*ast.SelectorExpr); ok && sel.Sel == id {
+			e = sel
+		}
+		switch p := s.parents[e].(type) {
+		case *ast.CallExpr:
+			switch {
+			case s.isBuiltin(p, "len"):
+				if cmp, ok := s.parents[p].(*ast.BinaryExpr); ok && s.limits(cmp, p, &b) {
+					b.checked = true
+				}
+			case s.isBuiltin(p, "delete"), s.isBuiltin(p, "clear"):
+				if len(p.Args) > 0 && p.Args[0] == e {
+					shrink(p)
+				}
+			default:
+				if pkg, name := s.callName(p); pkg == "container/heap" && name == "Pop" || pkg == "slices" && strings.HasPrefix(name, "Delete") || pkg == "maps" && name == "DeleteFunc" {
+					shrink(p)
+				}
+			}
+		case *ast.SelectorExpr:
+			c, ok := s.parents[p].(*ast.CallExpr)
+			if !ok || c.Fun != ast.Expr(p) {
+				continue
+			}
+			switch p.Sel.Name {
+			case "Remove", "Delete", "LoadAndDelete", "CompareAndDelete", "Clear", "Init", "Pop", "PopFront", "PopBack", "Reset", "Truncate":
+				shrink(c)
+			case "Len":
+				if cmp, ok := s.parents[c].(*ast.BinaryExpr); ok && s.limits(cmp, c, &b) {
+					b.checked = true
+				}
+			}
+		case *ast.UnaryExpr:
+			if p.Op == token.ARROW {
+				b.drained = true
+			}
+		case *ast.RangeStmt:
+			if _, ok := typeOf(o).(*types.Chan); ok && p.X == e {
+				b.drained = true
+			}
+		case *ast.AssignStmt:
+			i := slices.Index(p.Lhs, e)
+			if i < 0 || p.Tok == token.DEFINE {
+				continue
+			}
+			rhs := p.Rhs[min(i, len(p.Rhs)-1)]
+			if s.emptier(rhs, o) && !s.guardedByNil(p, o) {
+				shrink(p)
+			}
+		}
+	}
+	return b
+}
+
+func typeOf(o types.Object) types.Type {
+	if o == nil || o.Type() == nil {
+		return nil
+	}
+	return o.Type().Underlying()
+}
+
+// limits says whether a comparison of a length bounds it: with anything but nothing. Of a constant it notes the value.
+func (s *Source) limits(cmp *ast.BinaryExpr, length ast.Expr, b *bound) bool {
+	switch cmp.Op {
+	case token.LSS, token.LEQ, token.GTR, token.GEQ, token.EQL, token.NEQ:
+	default:
+		return false
+	}
+	other := cmp.Y
+	if other == length {
+		other = cmp.X
+	}
+	if tv, ok := s.info.Types[other]; ok && tv.Value != nil {
+		text := tv.Value.ExactString()
+		if text == "0" {
+			return false
+		}
+		var n int64
+		for _, c := range text {
+			if c < '0' || c > '9' || n > 1<<50 {
+				n = 0
+				break
+			}
+			n = n*10 + int64(c-'0')
+		}
+		b.most = max(b.most, n)
+	}
+	// It has to decide something: a log line about the length bounds nothing.
+	for n := s.parents[cmp]; n != nil; n = s.parents[n] {
+		switch n := n.(type) {
+		case *ast.IfStmt:
+			return decides(n.Body) || n.Else != nil || s.storesIn(n.Body)
+		case *ast.ForStmt, *ast.CaseClause, *ast.ReturnStmt:
+			return true
+		case *ast.FuncDecl, *ast.FuncLit:
+			return false
+		}
+	}
+	return false
+}
+
+// decides says whether a block takes something away or leaves.
+func decides(b *ast.BlockStmt) bool {
+	found := false
+	ast.Inspect(b, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ReturnStmt, *ast.BranchStmt:
+			found = true
+		case *ast.AssignStmt:
+			if n.Tok == token.ASSIGN {
+				found = true
+			}
+		case *ast.CallExpr:
+			name := strings.ToLower(types.ExprString(n.Fun))
+			for _, w := range []string{"delete", "clear", "evict", "remove", "flush", "drop", "trim", "prune", "reset", "pop", "wait", "rotate", "shrink"} {
+				if strings.Contains(name, w) {
+					found = true
+				}
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+func (s *Source) storesIn(b *ast.BlockStmt) bool {
+	found := false
+	ast.Inspect(b, func(n ast.Node) bool {
+		if a, ok := n.(*ast.AssignStmt); ok && a.Tok == token.ASSIGN {
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// emptier says whether an expression, assigned to a holder, lets go of what it held.
+func (s *Source) emptier(e ast.Expr, o types.Object) bool {
+	switch x := ast.Unparen(e).(type) {
+	case *ast.Ident:
+		return x.Name == "nil"
+	case *ast.CompositeLit:
+		return true
+	case *ast.UnaryExpr:
+		_, lit := x.X.(*ast.CompositeLit)
+		return lit
+	case *ast.SliceExpr:
+		// x[:0], x[1:], x[len(x)-n:] of itself.
+		_, holder := s.root(x.X)
+		return holder == o && (x.Low != nil || x.High != nil)
+	case *ast.CallExpr:
+		if s.isBuiltin(x, "make") {
+			return true
+		}
+		if s.isBuiltin(x, "append") && len(x.Args) > 0 {
+			sl, ok := ast.Unparen(x.Args[0]).(*ast.SliceExpr)
+			return ok && s.emptier(sl, o)
+		}
+		if pkg, name := s.callName(x); pkg == "slices" && (strings.HasPrefix(name, "Delete") || name == "Compact") {
+			return true
+		}
+	}
+	return false
+}
+
+// guardedByNil says whether a statement only makes what is not there yet: if x == nil { x = make(…) }, or a constructor.
+func (s *Source) guardedByNil(n ast.Node, o types.Object) bool {
+	for p := s.parents[n]; p != nil; p = s.parents[p] {
+		switch p := p.(type) {
+		case *ast.IfStmt:
+			if cmp, ok := p.Cond.(*ast.BinaryExpr); ok && cmp.Op == token.EQL {
+				if _, holder := s.root(cmp.X); holder == o {
+					return true
+				}
+			}
+		case *ast.FuncDecl:
+			return strings.HasPrefix(p.Name.Name, "New") || strings.HasPrefix(p.Name.Name, "new") || p.Name.Name == "init" || p.Name.Name == "main"
+		}
+	}
+	return false
+}

@@ -1,0 +1,231 @@
+package doctor
+
+import (
+	"bytes"
+	"io"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/longwire/longwire/internal/sys"
+)
+
+// What a look at a process may cost.
+const (
+	mostDescriptors = 20_000  // that are looked at one by one
+	mostSocketTable = 8 << 20 // bytes of /proc/PID/net/tcp, about 50,000 sockets of the whole namespace
+)
+
+// SampleProcess reads what /proc tells of a process. root is the file system. The error is fs.ErrNotExist when the process is gone;
+// what else may not be read is left empty.
+func SampleProcess(root fs.FS, pid int, at time.Duration) (ProcessSample, error) {
+	p, err := sys.ReadProcess(root, pid)
+	if err != nil {
+		return ProcessSample{}, err
+	}
+	s := ProcessSample{At: at, Resident: p.Resident, CPU: p.CPU, Threads: p.Threads, DescriptorLimit: p.DescriptorLimit}
+	dir := path.Join("proc", strconv.Itoa(pid))
+	s.rollup(root, dir)
+	if b, err := readBounded(root, path.Join(dir, "maps"), 16<<20); err == nil {
+		s.Mappings = bytes.Count(b, []byte{'\n'})
+	}
+	sockets := s.descriptors(root, dir)
+	if len(sockets) > 0 {
+		s.states(root, dir, sockets)
+	}
+	s.Group = sampleGroup(root, dir)
+	if s.Group.Limit == 0 {
+		s.Group.Limit = p.MemoryLimit
+	}
+	s.Group.OOMKills = p.Kills
+	return s, nil
+}
+
+// readBounded reads a file, up to so many bytes.
+func readBounded(root fs.FS, name string, most int64) ([]byte, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
+// rollup reads the parts of what is resident, proc_pid_smaps(5).
+func (s *ProcessSample) rollup(root fs.FS, dir string) {
+	b, err := readBounded(root, path.Join(dir, "status"), 64<<10)
+	if err != nil {
+		return
+	}
+	to := map[string]*uint64{"RssAnon:": &s.Anonymous, "RssFile:": &s.FileBacked, "RssShmem:": &s.Shared, "VmSwap:": &s.Swap, "VmRSS:": &s.Resident}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) >= 2 && to[f[0]] != nil {
+			n, _ := strconv.ParseUint(f[1], 10, 50)
+			*to[f[0]] = n << 10
+		}
+	}
+	// The kernel keeps those figures by CPU and adds them up late; the rollup walks the pages and is exact.
+	if b, err := readBounded(root, path.Join(dir, "smaps_rollup"), 64<<10); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) >= 2 && (f[0] == "Rss:" || f[0] == "Anonymous:") {
+				n, _ := strconv.ParseUint(f[1], 10, 50)
+				if f[0] == "Rss:" {
+					s.Resident = n << 10
+				} else {
+					s.Anonymous = n << 10
+				}
+			}
+		}
+	}
+}
+
+// descriptors counts open descriptors by kind, and returns the inodes of sockets.
+func (s *ProcessSample) descriptors(root fs.FS, dir string) map[string]bool {
+	entries, err := fs.ReadDir(root, path.Join(dir, "fd"))
+	if err != nil {
+		return nil
+	}
+	s.Descriptors, s.Files = map[string]int{}, map[string]int{}
+	sockets := map[string]bool{}
+	for i, e := range entries {
+		if i == mostDescriptors {
+			s.Descriptors["not looked at"] = len(entries) - i
+			break
+		}
+		target, err := fs.ReadLink(root, path.Join(dir, "fd", e.Name()))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		kind, inode, found := strings.Cut(target, ":[")
+		switch {
+		case found && kind == "socket":
+			s.Descriptors["socket"]++
+			sockets[strings.TrimSuffix(inode, "]")] = true
+		case found:
+			s.Descriptors[kind]++ // pipe
+		case strings.HasPrefix(target, "anon_inode:"):
+			s.Descriptors[strings.Trim(strings.TrimPrefix(target, "anon_inode:"), "[]")]++
+		case strings.HasPrefix(target, "/dev/"):
+			s.Descriptors["device"]++
+		default:
+			s.Descriptors["file"]++
+			if len(s.Files) < 1000 || s.Files[target] > 0 {
+				s.Files[target]++
+			}
+		}
+	}
+	return sockets
+}
+
+// socketStates are the names of the numbers in /proc/net/tcp.
+var socketStates = [...]string{1: "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"}
+
+// states counts the process's TCP sockets by state. The table is that of the process's own network namespace, so it serves for
+// containers too.
+func (s *ProcessSample) states(root fs.FS, dir string, inodes map[string]bool) {
+	s.Sockets = map[string]int{}
+	for _, name := range []string{"tcp", "tcp6"} {
+		b, err := readBounded(root, path.Join(dir, "net", name), mostSocketTable)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			f := strings.Fields(line)
+			if len(f) < 10 || !inodes[f[9]] {
+				continue
+			}
+			if n, err := strconv.ParseUint(f[3], 16, 8); err == nil && int(n) < len(socketStates) && n > 0 {
+				s.Sockets[socketStates[n]]++
+			}
+		}
+	}
+}
+
+// listeningPorts are the TCP ports that a process listens on.
+func listeningPorts(root fs.FS, pid int) (ports []int) {
+	dir := path.Join("proc", strconv.Itoa(pid))
+	var s ProcessSample
+	inodes := s.descriptors(root, dir)
+	for _, name := range []string{"tcp", "tcp6"} {
+		b, err := readBounded(root, path.Join(dir, "net", name), mostSocketTable)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			f := strings.Fields(line)
+			if len(f) < 10 || !inodes[f[9]] || f[3] != "0A" {
+				continue
+			}
+			if _, port, ok := strings.Cut(f[1], ":"); ok {
+				if n, err := strconv.ParseUint(port, 16, 16); err == nil {
+					ports = append(ports, int(n))
+				}
+			}
+		}
+	}
+	return ports
+}
+
+// sampleGroup reads the memory controller of a process's cgroup, version 2 or 1.
+func sampleGroup(root fs.FS, dir string) (g CgroupSample) {
+	b, err := readBounded(root, path.Join(dir, "cgroup"), 64<<10)
+	if err != nil {
+		return g
+	}
+	number := func(name string) (n uint64) {
+		b, err := readBounded(root, name, 64)
+		if err != nil {
+			return 0
+		}
+		n, _ = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64) // "max" is no limit
+		if n > 1<<60 {
+			return 0 // version 1 writes its largest number for none
+		}
+		return n
+	}
+	table := func(name string) map[string]uint64 {
+		m := map[string]uint64{}
+		b, err := readBounded(root, name, 64<<10)
+		if err != nil {
+			return m
+		}
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) == 2 {
+				m[f[0]], _ = strconv.ParseUint(f[1], 10, 64)
+			}
+		}
+		return m
+	}
+	for line := range strings.Lines(string(b)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		switch {
+		case parts[0] == "0" && parts[1] == "" && g.Version == 0:
+			// In a container the path is that of the host, and the group is the mount's root.
+			for _, at := range []string{path.Join("sys/fs/cgroup", parts[2]), "sys/fs/cgroup"} {
+				if current := number(path.Join(at, "memory.current")); current > 0 {
+					g.Version, g.Current, g.Limit = 2, current, number(path.Join(at, "memory.max"))
+					stat := table(path.Join(at, "memory.stat"))
+					g.Anon, g.File, g.Kernel, g.Sock = stat["anon"], stat["file"], stat["kernel"], stat["sock"]
+					g.HighEvents = table(path.Join(at, "memory.events"))["high"]
+					break
+				}
+			}
+		case strings.Contains(","+parts[1]+",", ",memory,"):
+			for _, at := range []string{path.Join("sys/fs/cgroup/memory", parts[2]), "sys/fs/cgroup/memory"} {
+				if current := number(path.Join(at, "memory.usage_in_bytes")); current > 0 {
+					g.Version, g.Current, g.Limit = 1, current, number(path.Join(at, "memory.limit_in_bytes"))
+					stat := table(path.Join(at, "memory.stat"))
+					g.Anon, g.File = stat["total_rss"], stat["total_cache"]
+					g.Kernel, g.Sock = number(path.Join(at, "memory.kmem.usage_in_bytes")), number(path.Join(at, "memory.kmem.tcp.usage_in_bytes"))
+					break
+				}
+			}
+		}
+	}
+	return g
+}
