@@ -1,111 +1,95 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
+	"context"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
-
-	"github.com/longwire/longwire/ws"
 )
 
-// browser is as much of one as the chat needs.
-type browser struct {
-	t *testing.T
-	c net.Conn
-	r *bufio.Reader
-}
-
-func open(t *testing.T, addr string) *browser {
+// start serves on addr, or on a port of the system's choosing if that is empty, and returns its address. stop waits until
+// it has ended; the test's end stops it too.
+func start(t *testing.T, addr string) (site string, stop func()) {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	if _, err := c.Write(ws.AppendRequest(nil, &ws.Dial{Host: addr, Target: "/chat", Origin: "http://" + addr}, [16]byte{})); err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(c)
-	resp, err := http.ReadResponse(r, nil)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("upgrade: %v, %v", resp, err)
-	}
-	return &browser{t, c, r}
-}
-
-func (b *browser) say(text string) {
-	b.t.Helper()
-	if _, err := b.c.Write(ws.AppendFrame(nil, ws.Client, ws.OpText, []byte(text), [4]byte{1, 2, 3, 4})); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// hear waits for a line with that text; all lines are shorter than 126 bytes.
-func (b *browser) hear(text string) (from string) {
-	b.t.Helper()
-	for {
-		var head [2]byte
-		if _, err := io.ReadFull(b.r, head[:]); err != nil {
-			b.t.Fatalf("waiting for %q: %v", text, err)
-		}
-		payload := make([]byte, head[1])
-		if _, err := io.ReadFull(b.r, payload); err != nil {
-			b.t.Fatal(err)
-		}
-		var l line
-		if err := json.Unmarshal(payload, &l); err != nil {
-			b.t.Fatalf("%q: %v", payload, err)
-		}
-		if l.Text == text {
-			return l.From
-		}
-	}
-}
-
-func TestChat(t *testing.T) {
-	g, err := newGateway("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := g.Close(); err != nil {
-			t.Error(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, l) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Error("serve does not end")
 		}
 	})
-	addr := g.Addr().String()
+	t.Cleanup(stop)
+	return l.Addr().String(), stop
+}
 
-	resp, err := http.Get("http://" + addr + "/")
+func get(t *testing.T, url string) (*http.Response, string) {
+	t.Helper()
+	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if b, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(b), "new WebSocket") {
-		t.Errorf("page: %v, %s", err, b)
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return resp, string(b)
+}
 
-	a := open(t, addr)
-	first := a.hear("came")
-	b := open(t, addr)
-	second := b.hear("came")
-	if first == second {
-		t.Errorf("both are %s", first)
+// What the page loads is there, and from here: its policy would forbid anything else, silently for who reads the code.
+func TestPageIsWhole(t *testing.T) {
+	addr, _ := start(t, "")
+	site := "http://" + addr + "/"
+	resp, html := get(t, site)
+	if h := resp.Header; !strings.HasPrefix(h.Get("Content-Security-Policy"), "default-src 'none';") || h.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("GET /: header %v: want a policy that allows little, and nosniff", h)
 	}
-	b.say("  hello  ")
-	if from := a.hear("hello"); from != second {
-		t.Errorf("hello is from %s, want %s", from, second)
+	links := regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(html, -1)
+	if len(links) < 5 {
+		t.Fatalf("the page has %d links, want those of its parts", len(links))
 	}
-	b.hear("hello")
-	_ = b.c.Close()
-	if from := a.hear("left: client_fin"); from != second {
-		t.Errorf("%s left, want %s", from, second)
+	for _, l := range links {
+		if resp, _ := get(t, site+l[1]); resp.StatusCode != http.StatusOK {
+			t.Errorf("the page links to %s: %s", l[1], resp.Status)
+		}
+	}
+	if m := regexp.MustCompile(`(?i)<[^>]+\s(?:style|on[a-z]+)=|<style|<script[^>]*>[^<]`).FindString(html); m != "" {
+		t.Errorf("the page has %q, which its policy forbids", m)
+	}
+	if _, script := get(t, site+"lib.js"); !strings.HasSuffix(strings.TrimSpace(script), "as LongwireSocket};") {
+		t.Error("lib.js exports no LongwireSocket")
+	}
+}
+
+// TestLibIsMadeHere checks that lib.js is what clients/js and its lock file make.
+func TestLibIsMadeHere(t *testing.T) {
+	script := filepath.Join("..", "..", "scripts", "chat-js")
+	if _, err := os.Stat("../../clients/js/node_modules/.bin/esbuild"); err != nil {
+		t.Skip("clients/js/node_modules is not there: npm ci in clients/js")
+	}
+	if out, err := exec.Command("bash", script, "--check").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
