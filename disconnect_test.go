@@ -36,7 +36,7 @@ func user(t *testing.T, g *longwire.Gateway, name, query string) *client {
 func TestDisconnectMany(t *testing.T) {
 	g, err := longwire.New(longwire.Config{Addr: "127.0.0.1:0", MaxConns: 1000, Loops: 2, MaxMemory: -1,
 		Tokens: longwire.TokenOptions{HMACSecret: []byte("s")}, Endpoints: []longwire.Endpoint{silent()},
-		Sessions: longwire.Sessions{ConnectRate: 150}})
+		Sessions: longwire.Sessions{ConnectRate: 150, Stale: time.Hour}})
 	if err != nil {
 		t.Fatal(err)
 	}

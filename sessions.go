@@ -25,6 +25,8 @@ import (
 type (
 	// ChannelOptions are what holds for the channels of one namespace.
 	ChannelOptions = channel.Options
+	// SlowPolicy is what happens to a subscriber that does not keep up: ChannelOptions.Slow.
+	SlowPolicy = channel.SlowPolicy
 	// TokenOptions say which tokens are good. The zero value: none is.
 	TokenOptions = token.Options
 	// Hooks are the application's say about sessions.
@@ -42,6 +44,13 @@ type (
 	Error = session.Error
 	// Disconnect ends a session with a code that tells its client whether to come back.
 	Disconnect = session.Disconnect
+)
+
+// The values of ChannelOptions.Slow.
+const (
+	SlowDisconnect = channel.SlowDisconnect
+	SlowDropOldest = channel.SlowDropOldest
+	SlowConflate   = channel.SlowConflate
 )
 
 // Sessions say how clients that subscribe are served.
