@@ -73,11 +73,13 @@ modules:
 generate: ## write the generated files anew
 	$(GO) run ./cmd/longwire config --markdown > docs/options.md.new
 	mv docs/options.md.new docs/options.md
+	$(GO) generate ./internal/trace
 
 .PHONY: generated
 generated:
 	@$(GO) run ./cmd/longwire config --markdown | diff -u docs/options.md - \
 		|| { echo "check: docs/options.md is out of date: make generate"; exit 1; }
+	@scripts/probes --check
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (30s)

@@ -22,8 +22,9 @@ func Capabilities() (uint64, error) {
 
 // The capabilities that tracing asks for by name.
 const (
-	CapPerfmon = 1 << unix.CAP_PERFMON
-	CapBPF     = 1 << unix.CAP_BPF
+	CapSysAdmin = 1 << unix.CAP_SYS_ADMIN // it has the others in it
+	CapPerfmon  = 1 << unix.CAP_PERFMON
+	CapBPF      = 1 << unix.CAP_BPF
 )
 
 // DropCapabilities gives up every capability of every thread of this process, for good. A program with cgo can do so

@@ -1,0 +1,632 @@
+package trace
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/longwire/longwire/internal/sys"
+)
+
+const (
+	serverAddr = "192.0.2.1"
+	clientAddr = "192.0.2.2"
+	patience   = 60 * time.Second
+)
+
+// childVariable makes the test binary another process: a server that is going to be killed, or unprivileged.
+const childVariable = "LONGWIRE_TRACE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch mode := os.Getenv(childVariable); mode {
+	case "":
+	case "drop-first", "drop-later":
+		if err := json.NewEncoder(os.Stdout).Encode(unprivileged(mode == "drop-first")); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	default:
+		os.Exit(child())
+	}
+	os.Exit(m.Run())
+}
+
+// child accepts one connection of the listener that it inherited, says so, and waits for its end.
+func child() int {
+	l, err := net.FileListener(os.NewFile(3, "listener"))
+	if err == nil {
+		var c net.Conn
+		if c, err = l.Accept(); err == nil {
+			fmt.Println("accepted")
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			_ = c.Close()
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// pair is two network namespaces with a cable between them. The clients' has a firewall that can lose packets by port.
+type pair struct {
+	server, client *sys.Network
+	names          [2]string
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	for _, tool := range []string{"ip", "nft", "ss"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not here (make setup): %v", tool, err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	id := fmt.Sprintf("lw%d%s", os.Getpid(), strings.ToLower(t.Name()[len("Test"):][:3]))
+	p := &pair{names: [2]string{id + "s", id + "c"}}
+	for _, n := range p.names {
+		if out, err := exec.Command("ip", "netns", "add", n).CombinedOutput(); err != nil {
+			t.Skipf("no network namespace can be made here: %v %s", err, out)
+		}
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n).Run() })
+	}
+	run(t, "ip", "link", "add", "s0", "netns", p.names[0], "type", "veth", "peer", "name", "c0", "netns", p.names[1])
+	for i, dev := range []string{"s0", "c0"} {
+		run(t, "ip", "-n", p.names[i], "addr", "add", []string{serverAddr, clientAddr}[i]+"/24", "dev", dev)
+		run(t, "ip", "-n", p.names[i], "link", "set", dev, "up")
+		run(t, "ip", "-n", p.names[i], "link", "set", "lo", "up")
+	}
+	var err error
+	if p.server, err = sys.OpenNetwork("/run/netns/" + p.names[0]); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.server.Close() })
+	if p.client, err = sys.OpenNetwork("/run/netns/" + p.names[1]); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.client.Close() })
+	if err := p.server.Do(func() error {
+		// So that the kernel gives up after seconds.
+		return errors.Join(
+			os.WriteFile("/proc/sys/net/ipv4/tcp_retries2", []byte("3"), 0),
+			os.WriteFile("/proc/sys/net/ipv4/tcp_orphan_retries", []byte("3"), 0),
+		)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p.nft(t, `add table ip f
+add set ip f lost { type inet_service; }
+add set ip f deaf { type inet_service; }
+add set ip f away { type inet_service; }
+add chain ip f in { type filter hook input priority 0; }
+add chain ip f out { type filter hook output priority 0; }
+add rule ip f in tcp dport @lost drop
+add rule ip f in tcp dport @deaf drop
+add rule ip f in tcp dport @away reject with icmp type host-unreachable
+add rule ip f out tcp sport @lost drop`)
+	return p
+}
+
+func (p *pair) nft(t *testing.T, script string) {
+	t.Helper()
+	c := exec.Command("ip", "netns", "exec", p.names[1], "nft", "-f", "-")
+	c.Stdin = strings.NewReader(script + "\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v %s", err, out)
+	}
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v %s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// listen listens in the server's namespace.
+func (p *pair) listen(t *testing.T) *net.TCPListener {
+	t.Helper()
+	var l net.Listener
+	if err := p.server.Do(func() (err error) {
+		c := net.ListenConfig{KeepAlive: -1}
+		c.SetMultipathTCP(false)
+		l, err = c.Listen(context.Background(), "tcp4", serverAddr+":0")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l.(*net.TCPListener)
+}
+
+// dial connects from the clients' namespace.
+func (p *pair) dial(t *testing.T, to net.Addr) *net.TCPConn {
+	t.Helper()
+	var c net.Conn
+	if err := p.client.Do(func() (err error) {
+		d := net.Dialer{KeepAlive: -1, Timeout: 10 * time.Second}
+		c, err = d.Dial("tcp4", to.String())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// fd is a socket's descriptor, which stays the connection's.
+func fd(t *testing.T, c syscall.Conn) (fd int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(f uintptr) { fd = int(f) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late.C:
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+	}
+}
+
+// ends collects the ends that a tracer tells.
+type ends struct {
+	mu    sync.Mutex
+	lives map[[16]byte]Life
+	by    map[netip.AddrPort]Life
+	twice int
+}
+
+func newEnds() *ends {
+	return &ends{lives: make(map[[16]byte]Life), by: make(map[netip.AddrPort]Life)}
+}
+
+func (e *ends) handle(v *Event) {
+	if v.Kind != KindEnded {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, ok := e.lives[v.Session]; ok && v.Session != [16]byte{} {
+		e.twice++
+	}
+	e.lives[v.Session] = *v.Life
+	e.by[v.Remote] = *v.Life
+}
+
+func (e *ends) of(id [16]byte) (Life, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l, ok := e.lives[id]
+	return l, ok
+}
+
+// start opens a tracer and runs it until the test ends.
+func start(t *testing.T, o Options, network *sys.Network) *Tracer {
+	t.Helper()
+	var tracer *Tracer
+	open := func() (err error) {
+		tracer, err = Open(o)
+		return err
+	}
+	var err error
+	if network != nil {
+		err = network.Do(open)
+	} else {
+		err = open()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- tracer.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := tracer.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tracer
+}
+
+// needBPF skips a test where the probes are refused.
+func needBPF(t *testing.T, tracer *Tracer) {
+	t.Helper()
+	if tracer.Level() != LevelBPF {
+		t.Skipf("the probes are not to be had here: %v", tracer.Refused())
+	}
+}
+
+// scene is one connection of one ending.
+type scene struct {
+	*testing.T
+	*pair
+	c, s *net.TCPConn
+	port int // the client's
+	fd   int // the server's
+	id   [16]byte
+	told []*Tracer // below LevelBPF
+
+	local net.Addr
+}
+
+// set puts the client's port into a set of the firewall, or takes it out.
+func (s *scene) set(what, set string) {
+	s.Helper()
+	s.nft(s.T, fmt.Sprintf("%s element ip f %s { %d }", what, set, s.port))
+}
+
+// finish closes the server's side as the gateway does: having told what it saw.
+func (s *scene) finish(seen Seen) {
+	s.Helper()
+	for _, t := range s.told {
+		if err := t.Closing(s.fd, s.id, seen); err != nil {
+			s.Errorf("Closing: %v", err)
+		}
+	}
+	if err := s.s.Close(); err != nil {
+		s.Errorf("close: %v", err)
+	}
+}
+
+// read waits for the end of what the client sends.
+func (s *scene) read() Seen {
+	s.Helper()
+	if err := s.s.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		s.Fatal(err)
+	}
+	_, err := io.Copy(io.Discard, s.s)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.Fatal("the server's read neither ends nor fails")
+	}
+	return Seen{Err: err, EOF: err == nil}
+}
+
+func (s *scene) write(c *net.TCPConn, text string) {
+	s.Helper()
+	if _, err := c.Write([]byte(text)); err != nil {
+		s.Fatalf("write: %v", err)
+	}
+}
+
+func (s *scene) info() sys.TCPInfo {
+	s.Helper()
+	i, err := sys.SocketInfo(s.fd)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return i
+}
+
+// abort has the client forget the connection: its RST is lost while the network is.
+func (s *scene) abort() {
+	s.Helper()
+	if err := errors.Join(s.c.SetLinger(0), s.c.Close()); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// judge waits for what a level tells of the connection, and compares.
+func (s *scene) judge(level Level, ends *ends, want Verdict, show bool) {
+	s.Helper()
+	var life Life
+	until(s.T, fmt.Sprintf("its end, at level %v", level), func() (ok bool) { life, ok = ends.of(s.id); return ok })
+	if got := life.Verdict(); got != want || life.Level != level {
+		s.Errorf("level %v says %v, want %v of %v: %+v", life.Level, got, want, level, life)
+	}
+	if show {
+		s.Logf("%-5v %s", level, life.Explain())
+	}
+	if level != LevelBPF {
+		return
+	}
+	local, remote := netip.MustParseAddrPort(s.local.String()), netip.AddrPortFrom(netip.MustParseAddr(clientAddr), uint16(s.port))
+	if life.Local != local || life.Remote != remote {
+		s.Errorf("it was between %v and %v, want %v and %v", life.Local, life.Remote, local, remote)
+	}
+	if life.Established.IsZero() || life.Closed.Before(life.Established) || life.Closed.After(time.Now().Add(time.Second)) {
+		s.Errorf("established %v, closed %v", life.Established, life.Closed)
+	}
+	if life.Path.Last() != sys.SocketClosed {
+		s.Errorf("its states were %v", life.Path)
+	}
+}
+
+// hearEnd waits until the client sees our FIN, and closes.
+func (s *scene) hearEnd() {
+	s.Helper()
+	if _, err := io.Copy(io.Discard, s.c); err != nil {
+		s.Errorf("the client reads: %v", err)
+	}
+}
+
+// endings are the ways in which a connection may end, and what each level says. VerdictUnknown of LevelDiag or LevelErrno
+// says that it tells nothing. docs/trace.md has the table.
+var endings = []struct {
+	name             string
+	bpf, diag, errno Verdict
+	run              func(*scene)
+}{
+	{"client FIN", VerdictClientFIN, VerdictClientFIN, VerdictClientFIN, func(s *scene) {
+		_ = s.c.Close()
+		s.finish(s.read())
+	}},
+	{"server FIN", VerdictServerFIN, VerdictServerFIN, VerdictServerFIN, func(s *scene) {
+		s.finish(Seen{})
+		s.hearEnd()
+		_ = s.c.Close()
+	}},
+	{"client FIN, then data and FIN of ours", VerdictClientFIN, VerdictClientFIN, VerdictClientFIN, func(s *scene) {
+		_ = s.c.CloseWrite()
+		seen := s.read()
+		s.write(s.s, "bye")
+		s.finish(seen)
+		s.hearEnd()
+		_ = s.c.Close()
+	}},
+	{"RST received", VerdictClientReset, VerdictClientReset, VerdictClientReset, func(s *scene) {
+		s.abort()
+		s.finish(s.read())
+	}},
+	{"RST received after the client's FIN", VerdictClientResetAfterFIN, VerdictClientResetAfterFIN, VerdictClientResetAfterFIN, func(s *scene) {
+		_ = s.c.Close()
+		seen := s.read()
+		until(s.T, "an RST answers data", func() bool {
+			_, seen.Err = s.s.Write([]byte("data"))
+			return seen.Err != nil
+		})
+		s.finish(seen)
+	}},
+	{"RST received, client had forgotten", VerdictClientResetUnacked, VerdictClientResetUnacked, VerdictClientResetUnacked, func(s *scene) {
+		s.set("add", "lost")
+		s.abort()
+		s.set("delete", "lost")
+		s.write(s.s, "ping")
+		s.finish(s.read())
+	}},
+	{"RST received after retransmissions", VerdictClientResetUnacked, VerdictClientResetUnacked, VerdictClientResetUnacked, func(s *scene) {
+		s.set("add", "lost")
+		s.abort()
+		s.write(s.s, "still there?")
+		until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
+		s.set("delete", "lost")
+		s.finish(s.read())
+	}},
+	{"RST sent: SO_LINGER 0", VerdictServerResetAborted, VerdictServerResetAborted, VerdictServerResetAborted, func(s *scene) {
+		if err := s.s.SetLinger(0); err != nil {
+			s.Fatal(err)
+		}
+		s.finish(Seen{Aborted: true})
+	}},
+	{"RST sent: closed with unread data", VerdictServerResetUnread, VerdictServerResetUnread, VerdictServerResetUnread, func(s *scene) {
+		s.write(s.c, "unread")
+		until(s.T, "data", func() bool { n, err := sys.UnreadBytes(s.fd); return err == nil && n > 0 })
+		s.finish(Seen{})
+	}},
+	{"RST sent: data after our FIN", VerdictServerResetLate, VerdictServerFIN, VerdictServerFIN, func(s *scene) {
+		s.set("add", "deaf")
+		s.finish(Seen{})
+		s.write(s.c, "late")
+		// The client hears of it once it listens again and repeats itself.
+	}},
+	{"data when all was over (TIME_WAIT)", VerdictServerFIN, VerdictServerFIN, VerdictServerFIN, func(s *scene) {
+		s.finish(Seen{})
+		s.hearEnd()
+		s.write(s.c, "late")
+		_ = s.c.Close()
+	}},
+	{"retransmission timeout", VerdictRetransmissionTimeout, VerdictRetransmissionTimeout, VerdictRetransmissionTimeout, func(s *scene) {
+		s.set("add", "lost")
+		s.write(s.s, "hello?")
+		s.finish(s.read())
+	}},
+	{"TCP_USER_TIMEOUT", VerdictRetransmissionTimeout, VerdictRetransmissionTimeout, VerdictRetransmissionTimeout, func(s *scene) {
+		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 1000); err != nil {
+			s.Fatal(err)
+		}
+		s.set("add", "lost")
+		s.write(s.s, "hello?")
+		s.finish(s.read())
+	}},
+	{"keepalive timeout", VerdictKeepaliveTimeout, VerdictKeepaliveTimeout, VerdictKeepaliveTimeout, func(s *scene) {
+		if err := s.s.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2}); err != nil {
+			s.Fatal(err)
+		}
+		s.set("add", "lost")
+		s.finish(s.read())
+	}},
+	{"zero window", VerdictZeroWindow, VerdictZeroWindow, VerdictZeroWindow, func(s *scene) {
+		if err := s.s.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			s.Fatal(err)
+		}
+		for range 1000 {
+			if _, err := s.s.Write(make([]byte, 1<<20)); err != nil {
+				break
+			}
+		}
+		until(s.T, "a closed window", func() bool { i := s.info(); return i.NotSent > 0 && i.Unacked == 0 && i.Probes > 0 })
+		s.set("add", "lost")
+		s.finish(s.read())
+	}},
+	{"ICMP unreachable", VerdictUnreachable, VerdictUnreachable, VerdictUnreachable, func(s *scene) {
+		s.set("add", "away")
+		s.write(s.s, "hello?")
+		s.finish(s.read())
+	}},
+	{"FIN never acknowledged", VerdictHalfOpen, VerdictHalfOpen, VerdictServerFIN, func(s *scene) {
+		s.set("add", "lost")
+		s.write(s.s, "ping")
+		until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
+		s.finish(Seen{})
+	}},
+	{"SOCK_DESTROY", VerdictDestroyed, VerdictDestroyed, VerdictDestroyed, func(s *scene) {
+		run(s.T, "ip", "netns", "exec", s.names[0], "ss", "-K", "dport", "=", fmt.Sprint(s.port))
+		s.finish(s.read())
+	}},
+	{"silence, and then we give up", VerdictServerResetAborted, VerdictServerResetAborted, VerdictServerResetAborted, func(s *scene) {
+		s.set("add", "lost")
+		s.write(s.s, "ping")
+		until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
+		if err := s.s.SetLinger(0); err != nil {
+			s.Fatal(err)
+		}
+		s.finish(Seen{Aborted: true})
+	}},
+}
+
+// TestEndings brings about every ending three times, at once, and has each level judge it.
+func TestEndings(t *testing.T) {
+	p := newPair(t)
+	bpf, diag, errno := newEnds(), newEnds(), newEnds()
+	kernel := start(t, Options{Handle: bpf.handle}, nil)
+	needBPF(t, kernel)
+	watch := start(t, Options{Level: LevelDiag, Handle: diag.handle}, p.server)
+	own := start(t, Options{Level: LevelErrno, Handle: errno.handle}, nil)
+	if watch.Level() != LevelDiag || own.Level() != LevelErrno {
+		t.Fatalf("levels are %v and %v: %v", watch.Level(), own.Level(), watch.Refused())
+	}
+	l := p.listen(t)
+	if err := kernel.TrackListener(fd(t, l)); err != nil {
+		t.Fatal(err)
+	}
+	const rounds = 3
+	t.Run("all", func(t *testing.T) {
+		var all sync.WaitGroup // not t.Parallel, which runs as many as there are CPUs: these wait
+		defer all.Wait()
+		for i, e := range endings {
+			for round := range rounds {
+				c := p.dial(t, l.Addr())
+				conn, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := &scene{pair: p, c: c, s: conn.(*net.TCPConn), local: l.Addr(), port: c.LocalAddr().(*net.TCPAddr).Port, told: []*Tracer{watch, own}, id: [16]byte{1, byte(i), byte(round)}}
+				s.fd = fd(t, s.s)
+				if err := kernel.Tag(s.fd, s.id); err != nil {
+					t.Fatal(err)
+				}
+				all.Go(func() {
+					t.Run(fmt.Sprintf("%s/%d", strings.ReplaceAll(e.name, " ", "_"), round+1), func(t *testing.T) {
+						s.T = t
+						e.run(s)
+						for _, level := range []struct {
+							level Level
+							ends  *ends
+							want  Verdict
+						}{{LevelBPF, bpf, e.bpf}, {LevelDiag, diag, e.diag}, {LevelErrno, errno, e.errno}} {
+							s.judge(level.level, level.ends, level.want, round == 0)
+						}
+					})
+				})
+			}
+		}
+	})
+	for _, e := range []*ends{bpf, diag, errno} {
+		if e.twice != 0 {
+			t.Errorf("%d ends were told twice", e.twice)
+		}
+	}
+	stats, err := kernel.Stats()
+	if err != nil || stats.Lost != 0 || stats.Events < uint64(rounds*len(endings)) {
+		t.Errorf("stats = %d events, %d lost, %v", stats.Events, stats.Lost, err)
+	}
+	if n := stats.Transitions[sys.SocketSynReceived][sys.SocketEstablished]; n != uint64(rounds*len(endings)) {
+		t.Errorf("%d connections were established, want %d", n, rounds*len(endings))
+	}
+}
+
+// TestProcessKilled kills a server three times.
+func TestProcessKilled(t *testing.T) {
+	p := newPair(t)
+	bpf, diag := newEnds(), newEnds()
+	kernel := start(t, Options{Handle: bpf.handle}, nil)
+	needBPF(t, kernel)
+	l := p.listen(t)
+	start(t, Options{Level: LevelDiag, Port: uint16(l.Addr().(*net.TCPAddr).Port), Handle: diag.handle}, p.server)
+	if err := kernel.TrackListener(fd(t, l)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := exec.Command(self)
+		server.Env = append(os.Environ(), childVariable+"=server")
+		server.ExtraFiles = []*os.File{f}
+		server.Stderr = os.Stderr
+		stdin, err := server.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = stdin.Close() }()
+		out, err := server.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		c := p.dial(t, l.Addr())
+		if line, err := bufio.NewReader(out).ReadString('\n'); line != "accepted\n" {
+			t.Fatalf("the server says %q, %v", line, err)
+		}
+		remote := c.LocalAddr().(*net.TCPAddr).AddrPort()
+		if err := server.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = server.Wait()
+		if _, err := io.Copy(io.Discard, c); err != nil {
+			t.Errorf("the client reads: %v", err)
+		}
+		_ = c.Close()
+		var life Life
+		until(t, "its end", func() (ok bool) {
+			bpf.mu.Lock()
+			defer bpf.mu.Unlock()
+			life, ok = bpf.by[remote]
+			return ok
+		})
+		if got := life.Verdict(); got != VerdictProcessKilled {
+			t.Errorf("verdict %v, want %v: %+v", got, VerdictProcessKilled, life)
+		}
+		t.Log(life.Explain())
+	}
+}
