@@ -80,6 +80,7 @@ generated:
 	@$(GO) run ./cmd/longwire config --markdown | diff -u docs/options.md - \
 		|| { echo "check: docs/options.md is out of date: make generate"; exit 1; }
 	@scripts/probes --check
+	@if [ -d clients/js/node_modules ]; then scripts/chat-js --check; else echo "check: clients/js/node_modules is not there: lib.js of examples/chat is not checked"; fi
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (30s)

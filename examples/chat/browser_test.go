@@ -18,7 +18,10 @@ import (
 	"github.com/longwire/longwire/ws"
 )
 
-var screenshots = flag.String("screenshots", "", "directory for pictures of the page; empty takes none")
+var (
+	screenshots = flag.String("screenshots", "", "directory for pictures of the page; empty takes none")
+	picture     = flag.String("picture", "", "file for the README's picture; empty takes none")
+)
 
 // browser is a headless Chromium, by its debugging protocol. It and its tabs are for one goroutine.
 type browser struct {
@@ -220,15 +223,20 @@ func (p *tab) picture(name string, whole bool) {
 		if *screenshots == "" {
 			continue
 		}
-		var r struct{ Data string }
-		p.call("Page.captureScreenshot", map[string]any{"captureBeyondViewport": whole}, &r)
-		png, err := base64.StdEncoding.DecodeString(r.Data)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(*screenshots, name+"-"+theme+".png"), png, 0o644)
-		}
-		if err != nil {
-			p.t.Error(err)
-		}
+		p.capture(filepath.Join(*screenshots, name+"-"+theme+".png"), map[string]any{"captureBeyondViewport": whole})
+	}
+}
+
+func (p *tab) capture(file string, params map[string]any) {
+	p.t.Helper()
+	var r struct{ Data string }
+	p.call("Page.captureScreenshot", params, &r)
+	b, err := base64.StdEncoding.DecodeString(r.Data)
+	if err == nil {
+		err = os.WriteFile(file, b, 0o644)
+	}
+	if err != nil {
+		p.t.Error(err)
 	}
 }
 
@@ -266,6 +274,11 @@ func TestPage(t *testing.T) {
 	three.picture("4-melted", false)
 	three.want(`click('plug'); await shows('#log', 'melted → trial', 'trial → idle'); await shows('#lines .divider', 'recovered 7'); return said('#lines .recovered') + ' | ' + tally()`,
 		"hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 1 mine, 2 | 7 0 0")
+	three.picture("5-trial", false)
+	if *picture != "" {
+		three.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": "light"}}}, nil)
+		three.capture(*picture, map[string]any{"format": "webp", "quality": 80})
+	}
 
 	// A page that comes later sees what was said before. On a small screen nothing is wider than it.
 	late := b.open(site, "Newt")
@@ -273,7 +286,7 @@ func TestPage(t *testing.T) {
 	late.want(`await shows('#lines', 'mine, 2'); return said()`, "hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 1 mine, 2")
 	late.want(`return document.documentElement.scrollWidth`, "390")
 	late.want(`return unlabelled().join(' ')`, "")
-	late.picture("5-small", true)
+	late.picture("6-small", true)
 
 	// Another gateway has no memory of the one before, and the page says so; what is said from then on is all there.
 	stop()

@@ -175,11 +175,13 @@ async function presence() {
     const { clients } = await sub.presence();
     here.clear();
     for (const c of Object.values(clients)) here.set(c.client, c.user);
+    $('present').classList.remove('stale');
     people();
   } catch {
     // The connection is gone again; the next one asks anew.
   }
 }
+sub.on('subscribing', () => $('present').classList.add('stale')); // nobody tells us of who comes and goes
 sub.on('join', ({ info }) => { here.set(info.client, info.user); people(); });
 sub.on('leave', ({ info }) => { here.delete(info.client); people(); });
 
