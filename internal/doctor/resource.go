@@ -3,6 +3,7 @@ package doctor
 import (
 	"go/ast"
 	"go/types"
+	"path"
 	"slices"
 	"strings"
 )
@@ -95,8 +96,13 @@ func (s *Source) unreleased(r *resource, e *Evidence, p places) []unreturned {
 		return nil
 	}
 	active := e.activity(p)
+	ran := e.ranPackages(p)
 	var list []unreturned
 	for _, name := range sortedKeys(s.files) {
+		// A package that is on no stack, of goroutines or of any allocation since the start, was hardly running.
+		if !ran[path.Dir(name)] {
+			continue
+		}
 		ast.Inspect(s.files[name], func(n ast.Node) bool {
 			c, ok := n.(*ast.CallExpr)
 			if !ok || !s.getsOne(r, c) {
@@ -128,6 +134,18 @@ func (s *Source) unreleased(r *resource, e *Evidence, p places) []unreturned {
 		return 0
 	})
 	return list
+}
+
+// ranPackages are the directories of the program's own packages that stacks have.
+func (e *Evidence) ranPackages(p places) map[string]bool {
+	m := map[string]bool{}
+	e.frames(func(f Frame) bool {
+		if p.owner(f) == ownCode {
+			m[path.Dir(slashes(f.File))] = true
+		}
+		return true
+	})
+	return m
 }
 
 type lineKey struct {
