@@ -121,23 +121,22 @@ func (w *crew) Drained(uint32) {}
 // Post implements loop.Handler; nobody posts to a fleet.
 func (w *crew) Post(loop.ID, uint8, []byte) {}
 
-// launch opens conns while window, quota and rate allow. full tells that the loop has no room for another now.
-func (w *crew) launch() (full bool) {
+// launch opens conns while window, quota and rate allow.
+func (w *crew) launch() {
 	defer func() { w.k.missing.Store(w.want - w.k.dialled.Load()) }()
 	for w.k.pending.Load() < w.window && w.k.dialled.Load() < w.want {
 		if w.speaker != nil && len(w.free) == 0 {
-			return false // a conn that is over lingers with its client's number; the next tick tries again
+			return // a conn that is over lingers with its client's number; the next tick tries again
 		}
 		ticket := w.f.dials.Add(1) - 1
 		if w.f.config.Rate > 0 && ticket >= w.f.tokens.Load() {
 			w.f.dials.Add(-1)
-			return false
+			return
 		}
 		if _, err := w.dial(ticket); err != nil {
-			return errors.Is(err, loop.ErrFull) // more of the same would follow, or churned conns still close; the next tick tries again
+			return // more of the same would follow, or churned conns still close; the next tick tries again
 		}
 	}
-	return false
 }
 
 // dial opens one conn and counts it.
@@ -454,7 +453,5 @@ func (w *crew) Closed(i uint32, e loop.End) {
 		// At once, as whoever needs a conn does; after a failure the next tick tries again.
 		w.want = w.k.dialled.Load() + max(0, w.aim-w.alive())
 	}
-	if full := w.launch(); full && w.aim >= 0 {
-		_ = w.l.Call(func() { w.launch() }) // this conn's own slot is free then
-	}
+	w.launch()
 }
