@@ -103,7 +103,8 @@ func (p *proxy) dial(ctx context.Context) (net.Conn, error) {
 var goodID = regexp.MustCompile(`^[0-9a-f]{16,64}$`)
 
 // readHead reads up to the end of the first request, and no further than the read that has it. id is that of its cable;
-// it is empty for everything but a WebSocket with a good one.
+// it is empty for everything but a WebSocket with a good one. Browsers open a connection of its own for each WebSocket, so
+// what follows on one that began with a page needs no look.
 func readHead(page net.Conn) (head []byte, id string, err error) {
 	if err := page.SetReadDeadline(time.Now().Add(headTime)); err != nil {
 		return nil, "", err

@@ -61,8 +61,8 @@ func say(_ context.Context, _ longwire.Client, r longwire.PublishRequest) (longw
 		Text string `json:"text"`
 		At   int64  `json:"at"` // milliseconds since 1970
 	}
-	if json.Unmarshal(r.Data, &m) != nil || !goodID.MatchString(m.ID) || !printable(m.Text, maxText) {
-		return longwire.PublishReply{}, &longwire.Error{Code: 400, Message: "want an id and a text of 1 to 500 characters"}
+	if r.Channel != "chat" || json.Unmarshal(r.Data, &m) != nil || !goodID.MatchString(m.ID) || !printable(m.Text, maxText) {
+		return longwire.PublishReply{}, &longwire.Error{Code: 400, Message: "want, in the channel chat, an id and a text of 1 to 500 characters"}
 	}
 	m.At = time.Now().UnixMilli()
 	b, err := json.Marshal(m) // without anything else that came with it

@@ -49,8 +49,8 @@ class Watched extends Line {
 // The SDK.
 
 const animals = ['Otter', 'Heron', 'Lynx', 'Raven', 'Badger', 'Stork', 'Marten', 'Finch', 'Seal', 'Hare', 'Ibex', 'Newt'];
-const me = sessionStorage.getItem('name') ?? `${animals[Math.floor(Math.random() * animals.length)]} ${Math.floor(10 + Math.random() * 90)}`;
-sessionStorage.setItem('name', me);
+// A name may stand behind a # in the address. None is kept: a window that was duplicated is somebody else.
+const me = new URLSearchParams(location.hash.replace('#', 'name=')).get('name') || `${animals[Math.floor(Math.random() * animals.length)]} ${Math.floor(10 + Math.random() * 90)}`;
 
 const minReconnectDelay = 500;
 const maxReconnectDelay = 3000;
