@@ -70,8 +70,8 @@ var layout = map[string]row{
 	"internal/api":     {imports: "engine internal/session internal/wire/centrifuge internal/wire/json"},
 	"internal/demo":    {},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
-	"internal/metrics": {imports: ".", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". engine/memengine internal/api internal/config internal/demo internal/doctor internal/hook internal/metrics internal/stress", outside: "github.com/alecthomas/kong", process: true},
+	"internal/metrics": {imports: ". internal/stress", outside: "github.com/prometheus/client_golang"},
+	"internal/cli":     {imports: ". engine/memengine internal/api internal/config internal/demo internal/doctor internal/hook internal/metrics internal/stress internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// Examples are users of the library.

@@ -102,6 +102,17 @@ func (c Curve) Until(t time.Duration) Curve {
 	return cut
 }
 
+// scaled is the curve with all its levels multiplied.
+func (c Curve) scaled(by float64) Curve {
+	pieces := make([]piece, len(c.pieces))
+	for i, p := range c.pieces {
+		p.from *= by
+		p.to *= by
+		pieces[i] = p
+	}
+	return Curve{pieces: pieces, end: c.end}
+}
+
 // End is how long the curve is; Forever when it has no end.
 func (c Curve) End() time.Duration { return c.end }
 
@@ -149,8 +160,11 @@ func (c Curve) First(level float64) (time.Duration, bool) {
 }
 
 func (p piece) level(t time.Duration) float64 {
-	if p.from == p.to {
+	switch {
+	case p.from == p.to:
 		return p.from
+	case p.length == 0: // a jump
+		return p.to
 	}
 	return p.from + (p.to-p.from)*(float64(t)/float64(p.length))
 }
