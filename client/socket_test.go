@@ -59,6 +59,12 @@ func listen(t *testing.T, servers ...func(*peer)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(accept(t, l, servers...))
+	return "ws://" + l.Addr().String() + "/"
+}
+
+// accept is the rest of listen, for a listener. Its end closes it and all its connections.
+func accept(t *testing.T, l net.Listener, servers ...func(*peer)) (end func()) {
 	var mu sync.Mutex
 	var conns []net.Conn
 	var group sync.WaitGroup
@@ -78,7 +84,7 @@ func listen(t *testing.T, servers ...func(*peer)) string {
 			})
 		}
 	})
-	t.Cleanup(func() {
+	return func() {
 		_ = l.Close()
 		mu.Lock()
 		for _, conn := range conns {
@@ -86,8 +92,7 @@ func listen(t *testing.T, servers ...func(*peer)) string {
 		}
 		mu.Unlock()
 		group.Wait()
-	})
-	return "ws://" + l.Addr().String() + "/"
+	}
 }
 
 // hold keeps a connection until the other end closes it.

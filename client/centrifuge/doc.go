@@ -14,6 +14,12 @@
 // Handlers are called one at a time, in the order in which the server sent, by a goroutine of the Client. They must not
 // wait: what waits for the server (every method with a context) belongs on another goroutine.
 //
+// # What runs
+//
+// A Client has two goroutines: that of its connection, which receives and watches the line, and one that reads messages and
+// calls handlers. They are apart so that a handler that takes its time does not keep the connection from seeing a pong.
+// There is one more for each subscription under way, and for each token that expires. Close returns when all have ended.
+//
 // # Codes
 //
 // A close code of 3500 to 3999 or of 4500 to 4999, and 1009, ends the Client for good; it comes back after all others. An

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -331,4 +332,99 @@ func ExampleClient_Subscribe() {
 	// Output:
 	// news: "hello"
 	// <nil>
+}
+
+// A position that is kept lets another Client, even of another process, go on where the last has stopped. With Delta,
+// publications that are like the one before travel as differences.
+func ExampleSubscribeOptions() {
+	g, url := serve(longwire.Hooks{})
+	defer g.Close()
+	ctx := context.Background()
+	publish := func(data string) {
+		if _, err := g.Publish(ctx, "news", []byte(data), longwire.PublishOptions{}); err != nil {
+			fmt.Println(err)
+		}
+	}
+	var since *centrifuge.Position
+	for range 2 {
+		c, err := centrifuge.Dial(ctx, url, nil)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		got := make(chan string, 10) // room, so that the handler does not wait
+		news, err := c.Subscribe(ctx, "news", &centrifuge.SubscribeOptions{
+			Since: since,
+			Delta: true,
+			Handler: centrifuge.Handler{
+				Subscribed:  func(_ string, s centrifuge.Subscribed) { got <- fmt.Sprint("recovered: ", s.Recovered) },
+				Publication: func(_ string, p centrifuge.Publication) { got <- string(p.Data) },
+			},
+		})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		publish(`"while it is there"`)
+		for message := ""; message != `"while it is there"`; {
+			message = <-got
+			fmt.Println(message)
+		}
+		position, _ := news.Position()
+		since = &position
+		_ = c.Close(ctx)
+		publish(`"while it is away"`)
+	}
+	// Output:
+	// recovered: false
+	// "while it is there"
+	// recovered: true
+	// "while it is away"
+	// "while it is there"
+}
+
+// TestGoroutines holds a Client to the goroutines that the package's comment promises.
+func TestGoroutines(t *testing.T) {
+	const clients = 20
+	g, url := serve(longwire.Hooks{})
+	defer g.Close()
+	settles := func(want int) bool {
+		for range 1_000_000 {
+			if runtime.NumGoroutine() <= want {
+				return true
+			}
+			runtime.Gosched()
+		}
+		return false
+	}
+	dial := func() *centrifuge.Client {
+		c, err := centrifuge.Dial(t.Context(), url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Subscribe(t.Context(), "c", nil); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first := dial() // what the gateway starts once is there now
+	if err := first.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	before := runtime.NumGoroutine()
+	list := make([]*centrifuge.Client, clients)
+	for i := range list {
+		list[i] = dial()
+	}
+	if !settles(before + 2*clients) {
+		t.Errorf("%d goroutines for %d clients", runtime.NumGoroutine()-before, clients)
+	}
+	for _, c := range list {
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if !settles(before) {
+		t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	}
 }

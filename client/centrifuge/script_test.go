@@ -90,30 +90,34 @@ func (s *server) close(code ws.StatusCode, reason string) {
 	_ = s.conn.Close()
 }
 
-// want reads messages, or close frames, and answers pings.
+// want reads messages, or close frames.
 func (s *server) want(messages ...string) {
 	s.t.Helper()
 	for _, want := range messages {
-		got := ""
-		for got == "" {
-			ev, n, err := s.r.Next(s.left)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			s.left = bytes.Clone(s.left[n:])
-			switch ev.Op {
-			case ws.NoEvent:
-				s.fill()
-			case ws.OpPing:
-				s.write(ws.AppendFrame(nil, ws.Server, ws.OpPong, ev.Payload, [4]byte{}))
-			case ws.OpText:
-				got = string(ev.Payload)
-			case ws.OpClose:
-				got = fmt.Sprintf("close %d", ev.Code)
-			}
-		}
-		if got != want {
+		if got := s.next(); got != want {
 			s.t.Fatalf("the server got %s, want %s", got, want)
+		}
+	}
+}
+
+// next returns the next message, or close frame. It answers pings.
+func (s *server) next() string {
+	s.t.Helper()
+	for {
+		ev, n, err := s.r.Next(s.left)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.left = bytes.Clone(s.left[n:])
+		switch ev.Op {
+		case ws.NoEvent:
+			s.fill()
+		case ws.OpPing:
+			s.write(ws.AppendFrame(nil, ws.Server, ws.OpPong, ev.Payload, [4]byte{}))
+		case ws.OpText:
+			return string(ev.Payload)
+		case ws.OpClose:
+			return fmt.Sprintf("close %d", ev.Code)
 		}
 	}
 }
@@ -517,6 +521,56 @@ func TestScriptServerSide(t *testing.T) {
 		n.want(t, "a subscribed 2e recovered=true", "a pub 3 3", "b unsubscribed 0 ")
 		s.send(`{"push":{"channel":"a","unsubscribe":{"code":2000}}}`)
 		n.want(t, "a unsubscribed 2000 ")
+		stop(t, c, s)
+	})
+}
+
+// TestScriptOffline: a program that knows its network takes it away. The session outlives that as long as its connection
+// does; when that is lost, what waits for a reply hears of it, and nothing is tried before the network is back.
+func TestScriptOffline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := &client.Network{}
+		c, s, n := start(t, &Options{Socket: client.Options{Network: network}}, plainConnect, plainAnswer)
+		sub(t, c, s, n, &SubscribeOptions{}, `{"id":2,"subscribe":{"channel":"c"}}`, `{"id":2,"subscribe":{"recoverable":true,"positioned":true,"epoch":"e"}}`)
+		n.want(t, "c subscribed 0e recovered=false")
+		result := make(chan error)
+		publish := func() { result <- c.Publish(t.Context(), "c", []byte("1")) }
+
+		network.SetOnline(false)
+		go publish()
+		if err := <-result; !errors.Is(err, ErrDisconnected) {
+			t.Errorf("Publish without a network: %v, want %v", err, ErrDisconnected)
+		}
+		s.send(`{"push":{"channel":"c","pub":{"data":1,"offset":1}}}`) // so there is one
+		n.want(t, "c pub 1 1")
+		go publish()
+		s.want(`{"id":4,"publish":{"channel":"c","data":1}}`)
+		network.SetOnline(false)
+		_ = s.conn.Close()
+		if err := <-result; !errors.Is(err, ErrDisconnected) {
+			t.Errorf("Publish on a connection that is lost: %v, want %v", err, ErrDisconnected)
+		}
+		time.Sleep(time.Hour)
+		go publish() // waits for a session
+
+		network.SetOnline(true)
+		s.accept()
+		s.want(`{"id":5,"connect":{}}`)
+		s.send(`{"id":5,"connect":{"client":"j"}}`)
+		var got []string
+		for range 2 { // in either order
+			got = append(got, s.next())
+		}
+		slices.Sort(got)
+		if want := []string{`{"id":6,"publish":{"channel":"c","data":1}}`, `{"id":7,"subscribe":{"channel":"c","recover":true,"epoch":"e","offset":1}}`}; !slices.Equal(got, want) {
+			if want = []string{`{"id":6,"subscribe":{"channel":"c","recover":true,"epoch":"e","offset":1}}`, `{"id":7,"publish":{"channel":"c","data":1}}`}; !slices.Equal(got, want) {
+				t.Fatalf("the server got %q", got)
+			}
+		}
+		s.send(`{"id":6,"publish":{},"subscribe":{}}`, `{"id":7,"publish":{},"subscribe":{}}`)
+		if err := <-result; err != nil {
+			t.Errorf("Publish with a network: %v", err)
+		}
 		stop(t, c, s)
 	})
 }

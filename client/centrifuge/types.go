@@ -138,7 +138,8 @@ func (e *Error) retry() bool { return e.Temporary || e.Code < 100 || e.Code == t
 
 // Errors of commands.
 var (
-	// ErrDisconnected says that the connection was lost before the reply: the command may have been carried out or not.
+	// ErrDisconnected says that the connection was lost before the reply, so the command may have been carried out or not; or
+	// that the network was down (client.Network), and then it has not.
 	ErrDisconnected = errors.New("centrifuge: disconnected before the reply")
 	// ErrSubscribed says that there is a subscription to the channel.
 	ErrSubscribed = errors.New("centrifuge: already subscribed")
