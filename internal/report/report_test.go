@@ -243,7 +243,7 @@ func TestFormat(t *testing.T) {
 	}{
 		{Count, 0, "0"}, {Count, 1234567, "1,234,567"}, {Count, -1234, "-1,234"}, {Count, 0.5, "0.5"}, {Count, 0.01234, "0.012"}, {Count, 1e20, "1e+20"},
 		{Count, math.NaN(), "–"}, {Count, math.Inf(1), "–"},
-		{PerSecond, 12.34, "12.3/s"}, {Micros, 5, "5 µs"}, {Micros, 61234, "61.2 ms"}, {Micros, 2.5e6, "2.5 s"}, {Micros, 999, "999 µs"},
+		{PerSecond, 12.34, "12.3/s"}, {Micros, 5, "5 µs"}, {Micros, 61234, "61.2 ms"}, {Micros, 2.5e6, "2.5 s"}, {Micros, 999, "999 µs"}, {Micros, 999.7, "1 ms"}, {Micros, 999_600, "1 s"}, {Bytes, 999.7, "1 kB"},
 		{Seconds, 90, "90 s"}, {Seconds, 0.25, "250 ms"}, {Seconds, 0, "0 s"}, {Bytes, 1.5e9, "1.5 GB"}, {Bytes, 12, "12 B"}, {BytesPerSecond, 2000, "2 kB/s"}, {Percent, 99.94, "99.9 %"},
 	} {
 		if got := c.unit.Format(c.v); got != c.want {

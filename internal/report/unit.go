@@ -47,9 +47,9 @@ func (u Unit) Format(v float64) string {
 
 func duration(us float64) string {
 	switch a := math.Abs(us); {
-	case a < 1000:
+	case a < 999.5: // what is more is written as 1,000
 		return digits(us) + " µs"
-	case a < 1e6:
+	case a < 999.5e3:
 		return digits(us/1e3) + " ms"
 	}
 	return digits(us/1e6) + " s"
@@ -60,7 +60,7 @@ func scaled(v float64, unit string) string {
 		of   float64
 		name string
 	}{{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
-		if math.Abs(v) >= s.of {
+		if math.Abs(v) >= s.of*0.9995 {
 			return digits(v/s.of) + " " + s.name + unit
 		}
 	}

@@ -274,12 +274,15 @@ func (r *Report) overTime() []report.Block {
 	}
 
 	open := of("open", func(s *Sample) float64 { return float64(s.Open) })
-	open.Fill = true
+	open.Fill, open.Color = true, 1
 	wanted := of("wanted", func(s *Sample) float64 { return float64(s.Wanted) })
 	wanted.Dash, wanted.Color = true, 8
-	chart(report.Chart{Title: "Connections", Unit: report.Count}, false, wanted, open)
 	pending := of("being opened", func(s *Sample) float64 { return float64(s.Pending) })
-	chart(report.Chart{Title: "Connections being opened", Unit: report.Count}, true, pending)
+	pending.Color = 2
+	if _, more := present(pending.Y); !more {
+		pending.Y = nil
+	}
+	chart(report.Chart{Title: "Connections", Unit: report.Count}, false, wanted, open, pending)
 	// What is asked for is drawn first, so that what came of it lies above.
 	connects := []report.Series{per("attempted", func(s *Sample) float64 { return float64(s.Attempted) }), per("opened", func(s *Sample) float64 { return float64(s.Opened) }),
 		per("failed", func(s *Sample) float64 { return float64(s.Failed) }), per("lost", func(s *Sample) float64 { return float64(s.Lost) })}
@@ -339,7 +342,7 @@ func (r *Report) overTime() []report.Block {
 		}
 		return float64(s.Queue.Limit)
 	})
-	queue.Fill, limit.Dash, limit.Color = true, true, 4
+	queue.Fill, queue.Color, limit.Dash, limit.Color = true, 1, true, 4
 	queued := chart(report.Chart{Title: "Accept queue", Note: "of the target's fullest listener", Unit: report.Count}, false, limit, queue)
 
 	resident := of("server, resident", ofServer(func(t *TargetSample) float64 { return float64(t.Resident) }))

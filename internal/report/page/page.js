@@ -14,11 +14,11 @@
   };
   const duration = (us) => {
     const a = Math.abs(us);
-    return a < 1e3 ? digits(us) + ' µs' : a < 1e6 ? digits(us / 1e3) + ' ms' : digits(us / 1e6) + ' s';
+    return a < 999.5 ? digits(us) + ' µs' : a < 999.5e3 ? digits(us / 1e3) + ' ms' : digits(us / 1e6) + ' s';
   };
   const scaled = (v, unit) => {
     for (const [of, name] of [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']]) {
-      if (Math.abs(v) >= of) return digits(v / of) + ' ' + name + unit;
+      if (Math.abs(v) >= of * 0.9995) return digits(v / of) + ' ' + name + unit;
     }
     return digits(v) + ' ' + unit;
   };
