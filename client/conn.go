@@ -536,9 +536,7 @@ func (c *Conn) wait(armed int, name string, at int64) {
 	c.timer = time.AfterFunc(min(c.until(at), lookEvery), func() {
 		defer c.done()
 		c.mu.Lock()
-		if c.armed == armed {
-			c.look()
-		}
+		c.look()
 		switch {
 		case c.armed != armed: // cleared, or armed anew because of what look saw
 		case c.until(at) > 0:

@@ -16,7 +16,7 @@ type Network struct {
 
 // SetOnline says whether there is a network. Without one no Conn is blamed or tries anything, and those that have no
 // connection wait in the state Offline. When it is back they ask their connection at once, or try anew within
-// Backoff.Min. A message that arrives all the same overrules an offline.
+// Backoff.Min. A message that arrives all the same overrules an offline, until it is said again.
 func (n *Network) SetOnline(online bool) {
 	n.mu.Lock()
 	n.down = !online
@@ -69,7 +69,8 @@ func (n *Network) offline() bool {
 // SetOnline come here.
 func (c *Conn) heed() {
 	c.mu.Lock()
-	if offline := c.options.Network.offline(); offline != c.offline {
+	// Said again, an offline that was overruled counts again.
+	if offline := c.options.Network.offline(); offline != c.offline || offline && !c.policy.offline {
 		c.offline = offline
 		kind := "online"
 		if offline {
