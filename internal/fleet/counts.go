@@ -117,7 +117,7 @@ func errorReason(err error) string {
 	case isAlert(err):
 		return "tls_alert"
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "tls_cut" // an end of TCP's, without TLS's
+		return "tls_cut" // the stream ended within a record
 	case !errors.As(err, &errno):
 		return "error"
 	}

@@ -136,7 +136,9 @@ func frames(r *bufio.Reader, f func(ws.Opcode) bool) {
 }
 
 // polite is a server of WebSocket that only listens, and answers the closing handshake.
-func polite(_ int, c *net.TCPConn) {
+func polite(_ int, c *net.TCPConn) { listen(c) }
+
+func listen(c net.Conn) {
 	r, err := upgrade(c)
 	if err != nil {
 		return
