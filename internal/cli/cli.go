@@ -47,6 +47,7 @@ type grammar struct {
 	Serve  serveCmd   `cmd:"" help:"Run the gateway."`
 	Stress stressCmd  `cmd:"" help:"Put load on a WebSocket server and say what came of it."`
 	Doctor doctorCmd  `cmd:"" help:"Find what leaks in a running Go program, and on which line."`
+	Trace  traceCmd   `cmd:"" help:"Show what the kernel sees of a server's connections, and why each ended."`
 	Config configCmd  `cmd:"" help:"Print the options of serve, or their values in force."`
 	Vers   versionCmd `cmd:"" name:"version" help:"Print what this program was built of."`
 }
@@ -108,7 +109,7 @@ func Main(ctx context.Context, p Process) (code int) {
 	if err != nil {
 		panic(err) // the grammar is wrong, not the input
 	}
-	kctx, err := k.Parse(p.Args)
+	kctx, err := k.Parse(helpOfDefault(k, p.Args))
 	if err != nil {
 		return p.fail(usage(err, parseHint(err)))
 	}
@@ -116,6 +117,19 @@ func Main(ctx context.Context, p Process) (code int) {
 		return p.fail(err)
 	}
 	return exitFine
+}
+
+// helpOfDefault has a question for the help of a command that does something by default answered by the help of that.
+func helpOfDefault(k *kong.Kong, args []string) []string {
+	if len(args) != 2 || args[1] != "--help" && args[1] != "-h" {
+		return args
+	}
+	for _, c := range k.Model.Children {
+		if c.Name == args[0] && c.DefaultCmd != nil {
+			return []string{c.Name, c.DefaultCmd.Name, "--help"}
+		}
+	}
+	return args
 }
 
 // describe gives the flags that are options of the gateway their words.

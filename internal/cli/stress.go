@@ -20,7 +20,8 @@ import (
 )
 
 type stressCmd struct {
-	Run stressRunCmd `cmd:"" default:"withargs" help:"Put load on a server and say what came of it (what stress does without another word)."`
+	Compare stressCompareCmd `cmd:"" help:"Put two runs side by side, and say what differs by more than the noise."`
+	Run     stressRunCmd     `cmd:"" default:"withargs" help:"Put load on a server and say what came of it (what stress does without another word)."`
 }
 
 type stressRunCmd struct {

@@ -37,12 +37,8 @@ func (r *run) complete(ctx context.Context, end time.Duration) {
 	if r.peak > 0 {
 		p.Generator.PerConn = float64(max(0, p.Generator.Resident-r.resident)) / float64(r.peak)
 	}
-	if t.opened > 0 {
-		cpu := r.openCPU
-		if cpu == 0 {
-			cpu = processCPU() - r.cpu
-		}
-		p.Generator.CPUPerConn = micros(cpu) / float64(t.opened)
+	if t.opened > 0 && t.sent == 0 && r.openCPU > 0 { // else it is the exchanges' as well
+		p.Generator.CPUPerConn = micros(r.openCPU) / float64(t.opened)
 	}
 	if len(r.s.Thresholds) > 0 && r.s.Find == nil {
 		all := r.whole.all()

@@ -211,10 +211,10 @@ type Link struct {
 // Generator is what the load cost on this side.
 type Generator struct {
 	CPU         float64 `json:"cpu_s"`
-	Resident    int64   `json:"rss_bytes"`      // at its highest
-	PerConn     float64 `json:"bytes_per_conn"` // resident memory beyond that before the first conn, at the most conns
-	CPUPerConn  float64 `json:"cpu_us_per_conn"`
-	Late        int64   `json:"late"` // exchanges that were sent more than a millisecond after they were due, with a conn free for them
+	Resident    int64   `json:"rss_bytes"`       // at its highest
+	PerConn     float64 `json:"bytes_per_conn"`  // resident memory beyond that before the first conn, at the most conns
+	CPUPerConn  float64 `json:"cpu_us_per_conn"` // until all stood; 0 where there were exchanges as well
+	Late        int64   `json:"late"`            // exchanges that were sent more than a millisecond after they were due, with a conn free for them
 	Loops       int     `json:"loops"`
 	SourceAddrs int     `json:"source_addrs"`
 }
