@@ -27,7 +27,6 @@ const (
 	Unknown  Verdict = "unknown" // the noise is not known, or one run does not have the figure
 	Unlike   Verdict = "unlike"  // the runs are not of the same load
 	leastGap         = 0.01      // of a figure: a smaller difference is never told, however little noise there is
-	noNoise          = 0.05      // of a figure that a run has once: what it has to differ by
 	burst            = 10        // errors, where the other run has none, that are no chance
 	fewPairs         = 8         // pairs of samples: with less the noise is not known
 	longStep         = 20        // pairs of samples: shorter steps are taken together, since their noise can't be told from what they did
@@ -216,8 +215,8 @@ const (
 // figures fills Figures.
 func (c *Comparison) figures(pairs [][2]int) {
 	a, b := c.a, c.b
-	// add adds a figure: the whole runs', and the samples' where it has them.
-	add := func(f Figure, whole func(*Report) float64, series func(*Report) []float64, how int) *Figure {
+	// add adds a figure: the whole runs', and the samples' where it has them, or what part of it may be noise.
+	add := func(f Figure, whole func(*Report) float64, series func(*Report) []float64, how int, once float64) *Figure {
 		f.A, f.B = known(whole(a)), known(whole(b))
 		if f.A == nil && f.B == nil {
 			return nil
@@ -228,7 +227,7 @@ func (c *Comparison) figures(pairs [][2]int) {
 				f.Change = known(*f.B / *f.A - 1)
 			}
 			if series == nil {
-				f.once()
+				f.once(once)
 			} else {
 				x, y := series(a), series(b)
 				var u, v []float64
@@ -262,7 +261,7 @@ func (c *Comparison) figures(pairs [][2]int) {
 		return func(r *Report) []float64 { return rate(r.Samples, of) }
 	}
 	add(Figure{Name: "throughput", Unit: report.PerSecond, HigherIsBetter: true}, func(r *Report) float64 { return positive(r.throughput()) },
-		grows(func(s *Sample) float64 { return float64(s.Done) }), byRatio)
+		grows(func(s *Sample) float64 { return float64(s.Done) }), byRatio, 0)
 	delivered := func(r *Report) float64 {
 		n := 0.0
 		for i := range r.Scenarios {
@@ -270,7 +269,7 @@ func (c *Comparison) figures(pairs [][2]int) {
 		}
 		return positive(n)
 	}
-	add(Figure{Name: "delivered", Unit: report.Count, HigherIsBetter: true}, delivered, grows(func(s *Sample) float64 { return float64(s.Delivered) }), byRatio)
+	add(Figure{Name: "delivered", Unit: report.Count, HigherIsBetter: true}, delivered, grows(func(s *Sample) float64 { return float64(s.Delivered) }), byRatio, 0)
 
 	quantile := func(name string, whole func(*Report) *Percentiles, p func(*Percentiles) float64, of func(*Sample) *Quantile, q func(*Quantile) float64) {
 		add(Figure{Name: name, Unit: report.Micros}, func(r *Report) float64 {
@@ -280,7 +279,7 @@ func (c *Comparison) figures(pairs [][2]int) {
 			return missing
 		}, func(r *Report) []float64 {
 			return gauge(r.Samples, func(s *Sample) float64 { return positive(ofQuantile(of(s), q)) })
-		}, byLogs)
+		}, byLogs, 0)
 	}
 	corrected := func(r *Report) *Percentiles {
 		if o := r.main(); o != nil {
@@ -302,7 +301,7 @@ func (c *Comparison) figures(pairs [][2]int) {
 	quantile("service time p99", inService, func(p *Percentiles) float64 { return p.P99 }, service, func(q *Quantile) float64 { return q.P99 })
 
 	if f := add(Figure{Name: "errors", Unit: report.Count, Absolute: true}, func(r *Report) float64 { _, n := errorKinds(r.Errors); return float64(n) },
-		grows(func(s *Sample) float64 { _, n := errorKinds(s.Errors); return float64(n) }), byDifference); f != nil && f.A != nil && f.B != nil {
+		grows(func(s *Sample) float64 { _, n := errorKinds(s.Errors); return float64(n) }), byDifference, 0); f != nil && f.A != nil && f.B != nil {
 		switch {
 		case *f.A == 0 && *f.B >= burst:
 			f.Verdict, f.Why = Worse, "a has none"
@@ -311,18 +310,18 @@ func (c *Comparison) figures(pairs [][2]int) {
 		}
 	}
 	add(Figure{Name: "connect rate", Unit: report.PerSecond, HigherIsBetter: true}, func(r *Report) float64 { return positive(r.Conns.Rate) },
-		grows(func(s *Sample) float64 { return float64(s.Opened) }), byRatio)
+		grows(func(s *Sample) float64 { return float64(s.Opened) }), byRatio, 0)
 	quantile("connect p50", opening, func(p *Percentiles) float64 { return p.P50 }, connect, func(q *Quantile) float64 { return q.P50 })
 	quantile("connect p99", opening, func(p *Percentiles) float64 { return p.P99 }, connect, func(q *Quantile) float64 { return q.P99 })
 
 	cpu := ofServer(func(t *TargetSample) float64 { return t.CPU })
 	add(Figure{Name: "server CPU", Unit: report.Seconds}, func(r *Report) float64 { return positive(grown(r.Samples, cpu)) },
-		func(r *Report) []float64 { return rateOf(r.Samples, cpu) }, byRatio)
+		func(r *Report) []float64 { return rateOf(r.Samples, cpu) }, byRatio, 0)
 	resident := ofServer(func(t *TargetSample) float64 { return float64(t.Resident) })
 	add(Figure{Name: "server memory", Unit: report.Bytes}, func(r *Report) float64 { return highest(gauge(r.Samples, resident)) },
-		func(r *Report) []float64 { return gauge(r.Samples, resident) }, byRatio)
-	add(Figure{Name: "generator bytes per conn", Unit: report.Bytes}, func(r *Report) float64 { return positive(r.Generator.PerConn) }, nil, 0)
-	add(Figure{Name: "generator CPU per conn", Unit: report.Micros}, func(r *Report) float64 { return positive(r.Generator.CPUPerConn) }, nil, 0)
+		func(r *Report) []float64 { return gauge(r.Samples, resident) }, byRatio, 0)
+	add(Figure{Name: "generator bytes per conn", Unit: report.Bytes}, func(r *Report) float64 { return positive(r.Generator.PerConn) }, nil, 0, noiseOfBytes)
+	add(Figure{Name: "generator CPU per conn", Unit: report.Micros}, func(r *Report) float64 { return positive(r.Generator.CPUPerConn) }, nil, 0, noiseOfCPU)
 	c.breakingPoint()
 }
 
@@ -359,17 +358,21 @@ func highest(y []float64) float64 {
 	return most
 }
 
-// once judges a figure that each run has once, so that its noise is not known.
-func (f *Figure) once() {
+// Of figures that each run has once the noise is not known. These parts of them are taken for it.
+const (
+	noiseOfBytes = 0.05
+	noiseOfCPU   = 0.25
+)
+
+// once judges a figure that each run has once.
+func (f *Figure) once(noise float64) {
 	if f.Change == nil {
 		return
 	}
-	if math.Abs(*f.Change) <= noNoise {
-		f.Verdict, f.Why = Same, fmt.Sprintf("each run has it once: less than %g %% is not told", noNoise*100)
-		return
+	f.Verdict, f.Why = Same, fmt.Sprintf("each run has it once, up to %g %% is taken for noise", noise*100)
+	if math.Abs(*f.Change) > noise {
+		f.decide(*f.Change)
 	}
-	f.decide(*f.Change)
-	f.Why = fmt.Sprintf("each run has it once: more than %g %% is told", noNoise*100)
 }
 
 // decide takes a difference that is beyond the noise.

@@ -153,7 +153,7 @@ func (r *Report) headline() []report.Block {
 	}
 	if i := r.firstBroken(); i >= 0 {
 		s := &r.Steps[i]
-		n := report.Notice{Severity: report.Bad, Title: fmt.Sprintf("%s %s broke at %s.", capital(s.Stage), s.level(), report.Seconds.Format(s.Begin)), Text: sentence(s.Why)}
+		n := report.Notice{Severity: report.Bad, Title: fmt.Sprintf("%s %s broke at %s.", capital(s.Stage), s.level(), tenths(s.Begin)), Text: sentence(s.Why)}
 		if a := r.Avalanche; a != nil && a.FirstCause != "" {
 			n.Text = strings.TrimSpace(n.Text + " First cause: " + sentence(a.causeText()))
 		}
@@ -196,7 +196,7 @@ func (r *Report) why() []report.Block {
 	}
 	var chain report.Chain
 	for _, l := range a.Chain {
-		chain = append(chain, report.Link(l))
+		chain = append(chain, report.Link{At: math.Round(l.At*100) / 100, What: l.What, Figure: l.Figure})
 	}
 	if len(chain) > 0 {
 		blocks = append(blocks, chain)
@@ -636,7 +636,7 @@ func (r *Report) storms() []report.Block {
 			if s.Recovered != nil {
 				recovered = report.Number(*s.Recovered, report.Seconds)
 			}
-			t.Rows = append(t.Rows, []report.Cell{report.Text(r.Scenarios[i].Name), report.Number(s.At, report.Seconds), report.Number(float64(s.Cut), report.Count), recovered, report.Number(float64(s.Failed), report.Count)})
+			t.Rows = append(t.Rows, []report.Cell{report.Text(r.Scenarios[i].Name), report.Number(math.Round(s.At*10)/10, report.Seconds), report.Number(float64(s.Cut), report.Count), recovered, report.Number(float64(s.Failed), report.Count)})
 		}
 	}
 	if len(t.Rows) == 0 {

@@ -30,14 +30,36 @@ func gauge(samples []Sample, of func(*Sample) float64) []float64 {
 	return y
 }
 
-// rate is how fast a figure grew until each sample, a second. The run began with 0.
+// rate is how fast a figure grew until each sample, a second. The run began with 0. A sample that follows another at
+// once, as the last one may, says nothing of a rate: it has none, and what grew until then counts for the next.
 func rate(samples []Sample, of func(*Sample) float64) []float64 {
-	y := make([]float64, len(samples))
-	before, at := 0.0, 0.0
+	return growth(samples, of, 0, 0, 0)
+}
+
+// rateOf is rate for a figure whose value when the run began is not known: it begins with the first sample that has it.
+func rateOf(samples []Sample, of func(*Sample) float64) []float64 {
 	for i := range samples {
-		v := of(&samples[i])
+		if v := of(&samples[i]); !math.IsNaN(v) {
+			return growth(samples, of, i+1, v, samples[i].At)
+		}
+	}
+	return growth(samples, of, len(samples), 0, 0)
+}
+
+// growth is rate from sample from on, with what was before.
+func growth(samples []Sample, of func(*Sample) float64, from int, before, at float64) []float64 {
+	y := make([]float64, len(samples))
+	least := 0.25 * interval(samples)
+	for i := range samples {
 		y[i] = missing
-		if d := samples[i].At - at; d > 0 && v >= before {
+		if i < from {
+			continue
+		}
+		v, d := of(&samples[i]), samples[i].At-at
+		if d < least && !(v < before) {
+			continue
+		}
+		if d > 0 && v >= before {
 			y[i] = (v - before) / d
 		}
 		before, at = v, samples[i].At
@@ -45,13 +67,17 @@ func rate(samples []Sample, of func(*Sample) float64) []float64 {
 	return y
 }
 
-// rateOf is rate for a figure whose value when the run began is not known: it has none for the first sample.
-func rateOf(samples []Sample, of func(*Sample) float64) []float64 {
-	y := rate(samples, of)
-	if len(y) > 0 {
-		y[0] = missing
+// interval is the usual time from one sample to the next.
+func interval(samples []Sample) float64 {
+	if len(samples) < 2 {
+		return 0
 	}
-	return y
+	d := make([]float64, 0, len(samples)-1)
+	for i := 1; i < len(samples); i++ {
+		d = append(d, samples[i].At-samples[i-1].At)
+	}
+	slices.Sort(d)
+	return d[len(d)/2]
 }
 
 // present says whether there is any value, and one that is not 0.
@@ -187,6 +213,9 @@ func (r *Report) throughput() float64 {
 func (r *Report) firstBroken() int {
 	return slices.IndexFunc(r.Steps, func(s Step) bool { return s.Broken })
 }
+
+// tenths is a time within the run, to the tenth.
+func tenths(t float64) string { return report.Seconds.Format(math.Round(t*10) / 10) }
 
 // level is what a step asked for, in words.
 func (s *Step) level() string {

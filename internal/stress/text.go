@@ -3,6 +3,7 @@ package stress
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -58,7 +59,7 @@ func printable(s string) string {
 
 // How many lines of each kind WriteText shows, so that all of it fits a terminal.
 const (
-	textPlan      = 4
+	textPlan      = 5
 	textScenarios = 3
 	textChecks    = 4
 	textChain     = 5
@@ -128,7 +129,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		text := fmt.Sprintf("%d, all held", len(r.Steps))
 		if i := r.firstBroken(); i >= 0 {
 			s := &r.Steps[i]
-			text = fmt.Sprintf("%d, %d BROKEN, the first at %s, %s %s", len(r.Steps), broken, report.Seconds.Format(s.Begin), s.Stage, s.level())
+			text = fmt.Sprintf("%d, %d BROKEN, the first at %s, %s %s", len(r.Steps), broken, tenths(s.Begin), s.Stage, s.level())
 			if s.Why != "" {
 				text += ": " + s.Why
 			}
@@ -158,7 +159,7 @@ func (r *Report) WriteText(w io.Writer) error {
 				l.add("", "… and %d more links", len(a.Chain)-i)
 				break
 			}
-			l.add("", "%8s  %s  %s", report.Seconds.Format(link.At), link.What, link.Figure)
+			l.add("", "%8s  %s  %s", report.Seconds.Format(math.Round(link.At*100)/100), link.What, link.Figure)
 		}
 		if a.Lift != "" {
 			l.add("to lift it", "%s", a.Lift)

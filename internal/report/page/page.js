@@ -94,6 +94,12 @@
     })];
   };
 
+  // lonely are the points of a curve that have a gap on either side.
+  const lonely = (y) => {
+    const there = [...y.keys()].filter((i) => y[i] !== undefined);
+    return there.filter((i, k) => y[i] != null && y[there[k - 1]] == null && y[there[k + 1]] == null);
+  };
+
   // behind draws the steps of the run and its marks behind the curves; the first chart has their names.
   const behind = (first) => (u) => {
     const { ctx } = u;
@@ -235,7 +241,8 @@
           width: 1.75,
           dash: s.dash ? [2, 3] : undefined,
           fill: s.fill ? color('c' + s.color) + '22' : undefined,
-          points: { show: data[0].length < 2 || tops[i] != null && data[i + 1].filter((v) => v != null).length < 3, size: 7, fill: color('c' + s.color) },
+          // Points that have no neighbor are no line, so they are drawn as points.
+          points: { show: false, size: 6, fill: color('c' + s.color), filter: () => lonely(data[i + 1]) },
           paths: chart.percentiles ? undefined : uPlot.paths.linear(),
         }))],
         hooks: {
