@@ -37,7 +37,7 @@ func askDescriptors(e *Evidence) (list []Finding) {
 	p := e.places()
 
 	wait := series(func(s ProcessSample) int { return s.Sockets["CLOSE_WAIT"] })
-	t := trendOf(times, wait)
+	t := trendOf(workAxis(e, times), wait)
 	piled := slices.Min(wait) >= 20 && !t.fell // the peer has closed, and nobody here did: that is never meant to last
 	if growsAsCount(t) || piled {
 		f := Finding{Severity: Major, Confidence: max(t.confidence, 0.9), rank: 65}
@@ -49,7 +49,7 @@ func askDescriptors(e *Evidence) (list []Finding) {
 	}
 	r := resourceOf("file")
 	for _, kind := range []string{"file", "pipe"} {
-		t := trendOf(times, series(func(s ProcessSample) int { return s.Descriptors[kind] }))
+		t := trendOf(workAxis(e, times), series(func(s ProcessSample) int { return s.Descriptors[kind] }))
 		if !growsAsCount(t) {
 			continue
 		}
@@ -67,7 +67,7 @@ func askDescriptors(e *Evidence) (list []Finding) {
 		list = append(list, f)
 	}
 	// Sockets that grow in number may be more load. They are a finding where the source shows that some are not closed.
-	if t := trendOf(times, series(func(s ProcessSample) int { return s.Descriptors["socket"] })); growsAsCount(t) && len(list) == 0 {
+	if t := trendOf(workAxis(e, times), series(func(s ProcessSample) int { return s.Descriptors["socket"] })); growsAsCount(t) && len(list) == 0 {
 		for _, kind := range []string{"response", "rows", "connection"} {
 			found := e.Source.unreleased(resourceOf(kind), e, p)
 			if len(found) == 0 || found[0].weight < 4 {

@@ -33,7 +33,7 @@ func askTrace(e *Evidence) (list []Finding) {
 	span := times[n-1] - times[0]
 	// Of long logs, the collections of each sixtieth of the time are one figure, their median: pairs of all would be too many.
 	times, live = thin(times, live, 60)
-	t := trendOf(times, live)
+	t := trendOf(axis{times: times}, live)
 	if t.confidence >= 0.99 && !t.fell && !t.levelling && t.last-t.first >= max(2<<20, t.first/10) {
 		list = append(list, Finding{
 			Severity: Major, Confidence: t.confidence, PerHour: t.slope * 3600, rank: 20,

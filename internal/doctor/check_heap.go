@@ -30,6 +30,8 @@ type site struct {
 	bytes   []float64
 	samples []float64 // how many objects the profiler really took
 	allocs  []float64 // objects allocated since the start
+	// allocBytes are theirs.
+	allocBytes []float64
 }
 
 // sitesOf arranges the profiles by site.
@@ -57,12 +59,13 @@ func sitesOf(e *Evidence, p places) map[string]*site {
 			}
 			g := sites[key]
 			if g == nil {
-				g = &site{own: -1, objects: make([]float64, n), bytes: make([]float64, n), samples: make([]float64, n), allocs: make([]float64, n)}
+				g = &site{own: -1, objects: make([]float64, n), bytes: make([]float64, n), samples: make([]float64, n), allocs: make([]float64, n), allocBytes: make([]float64, n)}
 				sites[key] = g
 			}
 			g.objects[i] += float64(s.Objects)
 			g.bytes[i] += float64(s.Bytes)
 			g.allocs[i] += float64(s.AllocObjects)
+			g.allocBytes[i] += float64(s.AllocBytes)
 			g.samples[i] += samples(s.Objects, s.Bytes, h.Rate)
 			id := stackKey(s.Frames)
 			st := stacks[id]
@@ -99,30 +102,72 @@ func ofProfiler(frames []Frame) bool {
 	})
 }
 
-func (e *Evidence) heapTimes() (times []time.Duration) {
+func (e *Evidence) heapAxis() axis {
+	var times []time.Duration
 	for _, h := range e.Heap {
 		times = append(times, h.At)
 	}
-	return times
+	return workAxis(e, times)
 }
 
-// grows says whether a site's memory grows as a leak's does: beyond chance, all the time, and with no sign of an end.
-func (g *site) grows(times []time.Duration) (t trend, ok bool) {
+// grows says whether a site's memory grows as a leak's does: beyond chance, all the time, and with no sign of an end. total is
+// the trend of the whole heap after collections, which is exact: where that grows all the time, few samples tell where.
+func (g *site) grows(a axis, total trend) (t trend, ok bool) {
 	n := len(g.bytes)
-	t = trendOf(times, g.bytes)
-	if t.confidence < 0.99 || t.fell || t.last <= t.first {
+	t = trendOf(a, g.bytes)
+	if t.confidence < 0.99 || t.last <= t.first {
 		return t, false
 	}
-	taken := trendOf(times, g.samples)
 	if g.samples[n-1] < 4 && g.bytes[n-1]/max(g.objects[n-1], 1) >= 256<<10 {
 		// A few large objects that are replaced by larger ones: a slice or a map that grows by doubling. Its steps get
-		// rarer as it grows, so an even pace cannot be asked of it, only that it never shrinks and still grows.
-		return t, t.steps >= 3 && t.stepsLate >= 1 && t.last >= 1.5*t.first
+		// rarer as it grows, so an even pace cannot be asked of it, only that it does not shrink and still grows. While it is small the
+		// profiler may miss it.
+		from := n - 1
+		for from > 0 && g.bytes[from-1] > 0 {
+			from--
+		}
+		large := trendOf(axis{times: a.times[from:]}, g.bytes[from:])
+		return t, !large.fell && large.steps >= 3 && large.stepsLate >= 1 && g.bytes[n-1] >= 1.5*g.bytes[from]
 	}
-	if !beyondChance(taken.first, taken.last) || t.levelling && taken.levelling {
+	if t.fell {
 		return t, false
 	}
-	return t, true
+	taken := g.samples[n-1] - g.samples[0]
+	if total.surely() && t.last-t.first >= (total.last-total.first)/4 {
+		return t, taken >= 2
+	}
+	if levelsOff(a, g.samples) {
+		return t, false
+	}
+	return t, beyondChance(median(g.samples[:n/4]), median(g.samples[n-n/4:]))
+}
+
+// surely says of the exact trend of the whole heap that it is that of a leak.
+func (t trend) surely() bool {
+	return t.confidence >= 0.999 && !t.fell && !t.levelling && t.last-t.first >= 512<<10
+}
+
+// swells says whether single objects of a site became large: by size and not by number.
+func (g *site) swells() bool {
+	n := len(g.bytes) - 1
+	made, bytes := g.allocs[n]-g.allocs[0], g.allocBytes[n]-g.allocBytes[0]
+	return made > 0 && bytes >= 2<<20 && bytes/made >= 16<<10
+}
+
+// heapTrend is the trend of all that is alive, as the runtime counts it right after the collections that the doctor asked for.
+// The zero trend is unknown: between collections, what is dead is counted too.
+func heapTrend(e *Evidence) trend {
+	if len(e.Memory) != len(e.Heap) || len(e.Memory) < 2 {
+		return trend{}
+	}
+	if e.Memory[len(e.Memory)-1].NumForcedGC < e.Memory[0].NumForcedGC+uint64(len(e.Memory)-1) {
+		return trend{}
+	}
+	var alive []float64
+	for _, m := range e.Memory {
+		alive = append(alive, float64(m.HeapAlloc))
+	}
+	return trendOf(e.heapAxis(), alive)
 }
 
 // growing is a site that leaks, as far as its figures say.
@@ -137,47 +182,58 @@ type growing struct {
 
 func askHeap(e *Evidence) []Finding {
 	p := e.places()
-	times := e.heapTimes()
+	at := e.heapAxis()
 	sites := sitesOf(e, p)
 	stuck := stuckFunctions(e)
-	byLine := map[string][]growing{}
+	total := heapTrend(e)
+	byLine := map[string][]*growing{}
+	full := map[string]bool{} // lines that give objects back to a pool as they are
 	var foreign []growing
 	for _, key := range slices.Sorted(maps.Keys(sites)) {
 		g := sites[key]
-		t, ok := g.grows(times)
-		if !ok {
-			continue
-		}
-		one := growing{site: g, trend: t}
 		if g.own < 0 {
-			foreign = append(foreign, one)
+			if t, ok := g.grows(at, total); ok {
+				foreign = append(foreign, growing{site: g, trend: t})
+			}
 			continue
 		}
+		n := len(g.bytes) - 1
+		swells := g.swells()
+		if g.bytes[n] <= g.bytes[0] && !swells {
+			continue
+		}
+		one := &growing{site: g}
 		one.locate(e, p)
-		if !one.kept && heldByStuck(g.frames, stuck) {
-			continue // goroutines that do not end hold it: that finding names them
-		}
-		if one.kept && one.keep.rank <= rankGoroutine && heldByStuck(g.frames, stuck) {
-			continue
-		}
-		if b := e.Source.bounds(one.keep.Holder); one.kept && b.checked && (b.most == 0 || g.objects[len(g.objects)-1] < 2*float64(b.most)) {
-			// The code compares the length with a limit before it stores: what is seen is the filling.
-			continue
-		}
 		k := fmt.Sprintf("%s:%d", one.line.File, one.line.Line)
+		if swells && one.keep.pool.known() {
+			// What goes back to a pool full is lost and found again with the pool's other objects, and collections empty the pool:
+			// its memory does not grow evenly.
+			full[k] = true
+		}
 		byLine[k] = append(byLine[k], one)
 	}
 	var list []Finding
 	for _, k := range slices.Sorted(maps.Keys(byLine)) {
-		list = append(list, heapFinding(e, p, byLine[k]))
+		// What is kept at one line is one thing, however many lines allocate it: the key, the value, the map.
+		g := merge(byLine[k])
+		t, ok := g.grows(at, total)
+		g.trend = t
+		if !ok && !full[k] {
+			continue
+		}
+		if (!g.kept || g.keep.rank <= rankGoroutine) && heldByStuck(g.frames, stuck) {
+			continue // goroutines that do not end hold it: that finding names them
+		}
+		if g.kept && g.filling(e.Source) {
+			continue
+		}
+		list = append(list, heapFinding(e, g, byLine[k]))
 	}
 	slices.SortStableFunc(list, func(a, b Finding) int { return cmp.Compare(b.PerHour, a.PerHour) })
 	if len(list) == 0 && len(foreign) > 0 && len(stuck) == 0 {
-		if f, ok := foreignFinding(e, p, foreign); ok {
-			list = append(list, f)
-		}
+		list = append(list, foreignFinding(e, p, foreign))
 	}
-	// What grows at a hundredth of the pace of the worst is most often its shadow.
+	// What grows at a fiftieth of the pace of the worst is most often its shadow.
 	for i, f := range list {
 		if f.PerHour < list[0].PerHour/50 {
 			list = list[:i]
@@ -185,6 +241,45 @@ func askHeap(e *Evidence) []Finding {
 		}
 	}
 	return list
+}
+
+// merge adds up sites that are kept at one line. The one that grows most speaks for them.
+func merge(list []*growing) *growing {
+	best := list[0]
+	for _, g := range list {
+		if g.most > best.most {
+			best = g
+		}
+	}
+	sum := *best
+	s := *best.site
+	sum.site = &s
+	n := len(s.bytes)
+	for _, series := range []func(*site) *[]float64{
+		func(s *site) *[]float64 { return &s.objects }, func(s *site) *[]float64 { return &s.bytes }, func(s *site) *[]float64 { return &s.samples },
+		func(s *site) *[]float64 { return &s.allocs }, func(s *site) *[]float64 { return &s.allocBytes },
+	} {
+		total := make([]float64, n)
+		for _, g := range list {
+			for i, v := range *series(g.site) {
+				total[i] += v
+			}
+		}
+		*series(&s) = total
+	}
+	return &sum
+}
+
+// filling says whether what is seen is a collection that fills up to a size that the code gives it: its length is compared with a
+// limit, or something is taken out wherever something is put in, and nothing was taken out yet.
+func (g *growing) filling(s *Source) bool {
+	b := s.bounds(g.keep.Holder)
+	n := len(g.objects) - 1
+	if b.checked && (b.most == 0 || g.objects[n] < 2*float64(b.most)) {
+		return true
+	}
+	made := g.allocs[n] - g.allocs[0]
+	return s.pairs(g.keep, b) && g.objects[n]-g.objects[0] > 0.9*made
 }
 
 // keepers are packages of the standard library that keep what they allocate in structures of their own, so that the line that
@@ -233,6 +328,9 @@ func (g *growing) locate(e *Evidence, p places) {
 	g.line = g.keep.Line
 	g.where = g.keep.What
 	size := g.bytes[len(g.bytes)-1] / max(g.objects[len(g.objects)-1], 1)
+	if g.keep.pool.known() && slices.ContainsFunc(keeps, func(k Keep) bool { return k.rank >= rankContainer && !k.pool.known() }) {
+		g.keep.pool = Line{} // it is kept elsewhere too
+	}
 	switch {
 	case g.keep.pool.known():
 		// Memory that comes back out of the pool with its object is not lost by what fills it, but by what gives it back full.
@@ -248,16 +346,10 @@ func (g *growing) locate(e *Evidence, p places) {
 // constructs are functions of keepers that only make something.
 var constructs = map[string]bool{"NewRequest": true, "NewRequestWithContext": true, "Clone": true, "New": true, "ReadAll": true, "Header": true}
 
-func heapFinding(e *Evidence, p places, list []growing) Finding {
-	slices.SortStableFunc(list, func(a, b growing) int { return cmp.Compare(b.slope, a.slope) })
-	g := list[0]
-	slope, grown, objects, confidence := 0.0, 0.0, 0.0, 0.0
-	for _, o := range list {
-		slope += o.slope
-		grown += o.last - o.first
-		objects += o.objects[len(o.objects)-1] - o.objects[0]
-		confidence = max(confidence, o.confidence)
-	}
+// heapFinding is about one line; list are the sites whose memory it keeps.
+func heapFinding(e *Evidence, g *growing, list []*growing) Finding {
+	slope, grown, confidence := g.slope, g.last-g.first, g.confidence
+	objects := g.objects[len(g.objects)-1] - g.objects[0]
 	f := Finding{Severity: Major, Line: g.line, Confidence: confidence, PerHour: slope * 3600, rank: 50}
 	f.Sentence = fmt.Sprintf("the heap grows by %s an hour and does not let go: %s", bytesText(slope*3600), g.line)
 	if g.where != "" {
@@ -268,7 +360,9 @@ func heapFinding(e *Evidence, p places, list []growing) Finding {
 		bytesText(grown), span.Round(time.Second/10), len(e.Heap), bytesText(g.first), bytesText(g.last)))
 	taken := g.samples[len(g.samples)-1] - g.samples[0]
 	f.Evidence = append(f.Evidence, fmt.Sprintf("about %.0f more objects, estimated from %.0f samples: the profiler takes one for each %s allocated on average", objects, taken, bytesText(float64(e.Heap[0].Rate))))
-	f.Evidence = append(f.Evidence, fmt.Sprintf("Mann-Kendall test: %.4f sure that it rises; the second half rises as the first does", confidence))
+	if confidence >= 0.99 {
+		f.Evidence = append(f.Evidence, fmt.Sprintf("Mann-Kendall test: %.4f sure that it rises; the second half rises as the first does", confidence))
+	}
 	if n := len(g.allocs); g.allocs[n-1] > g.allocs[0] {
 		f.Evidence = append(f.Evidence, fmt.Sprintf("of each 100 objects that the line allocated meanwhile, %.0f are still there", 100*min(1, max(0, (g.objects[n-1]-g.objects[0])/(g.allocs[n-1]-g.allocs[0])))))
 	}
@@ -307,22 +401,27 @@ func frameAbove(g *site) string {
 }
 
 // foreignFinding is about memory that only others' code allocates, in goroutines of its own.
-func foreignFinding(e *Evidence, p places, list []growing) (Finding, bool) {
+func foreignFinding(e *Evidence, p places, list []growing) Finding {
 	slices.SortStableFunc(list, func(a, b growing) int { return cmp.Compare(b.slope, a.slope) })
 	g := list[0]
 	f := Finding{Severity: Major, Confidence: g.confidence, PerHour: g.slope * 3600, rank: 40}
+	signs := func(r *resource) bool {
+		return slices.ContainsFunc(list, func(g growing) bool {
+			return slices.ContainsFunc(g.frames, func(f Frame) bool { return r.runs(f.Function) })
+		})
+	}
 	name := g.frames[0].Function
 	f.Sentence = fmt.Sprintf("the heap grows by %s an hour in %s, which no line of the program is on the stack of", bytesText(f.PerHour), shortFunction(name))
 	f.Evidence = []string{fmt.Sprintf("from %s to %s, allocated below %s", bytesText(g.first), bytesText(g.last), g.frames[len(g.frames)-1].Function)}
 	f.Advice = "look for what is opened and not closed"
 	for _, r := range resources {
-		if slices.ContainsFunc(g.frames, func(f Frame) bool { return r.runs(f.Function) }) {
+		if signs(r) {
 			if c := e.Source.unreleased(r, e, p); len(c) > 0 {
 				f.Line, f.Related = c[0].line, related(c)
 				f.Advice = r.advice
-				return f, true
+				return f
 			}
 		}
 	}
-	return f, true
+	return f
 }

@@ -45,7 +45,7 @@ func askForeignMemory(e *Evidence) []Finding {
 	if len(times) < 4 {
 		return nil
 	}
-	t, maps := trendOf(times, outside), trendOf(times, mappings)
+	t, maps := trendOf(workAxis(e, times), outside), trendOf(workAxis(e, times), mappings)
 	areas := maps.confidence >= 0.99 && !maps.levelling && !maps.fell && beyondChance(maps.first, maps.last) && maps.last-maps.first >= 16
 	// The runtime's own figures are as of another moment, and touch memory later than they count it: a few MiB are noise.
 	grows := t.confidence >= 0.99 && !t.levelling && !t.fell && t.last-t.first >= 4<<20
@@ -59,7 +59,7 @@ func askForeignMemory(e *Evidence) []Finding {
 	}
 	p := e.places()
 	order := []*resource{resourceOf("C memory"), resourceOf("mapping")}
-	if fileTrend := trendOf(times, files); areas || fileTrend.confidence >= 0.99 && fileTrend.last-fileTrend.first > (t.last-t.first)/2 {
+	if fileTrend := trendOf(workAxis(e, times), files); areas || fileTrend.confidence >= 0.99 && fileTrend.last-fileTrend.first > (t.last-t.first)/2 {
 		slices.Reverse(order)
 	}
 	for _, r := range order {
@@ -141,18 +141,18 @@ func askHoles(e *Evidence) []Finding {
 	f.Evidence = []string{fmt.Sprintf("so at each of the last %d looks", len(half))}
 	f.Advice = "few objects that live long lie among many that died: allocate the two apart (long-lived ones in slices of their own), or build them anew in one go"
 	if h, ok := last(e.Heap); ok {
-		// The site whose small objects are spread over the most spans: the most objects, since each may hold a span.
+		// The site with the most survivors among many that died: each may hold a span.
 		p := e.places()
 		sites := sitesOf(e, p)
-		best := ""
+		best, most := "", 0.0
 		for _, k := range slices.Sorted(maps.Keys(sites)) {
 			g := sites[k]
 			n := len(g.objects) - 1
 			if g.own < 0 || g.objects[n] == 0 || g.bytes[n]/g.objects[n] > 32<<10 {
 				continue
 			}
-			if best == "" || g.objects[n] > sites[best].objects[n] {
-				best = k
+			if score := g.objects[n] * (1 - g.objects[n]/max(1, g.allocs[n])); score > most {
+				best, most = k, score
 			}
 		}
 		if best != "" {

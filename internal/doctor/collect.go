@@ -241,7 +241,7 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 	} else {
 		e.note("the program's process was not found on this machine: its descriptors, sockets and resident memory were not looked at")
 	}
-	pl := c.plan(m, p.spent)
+	pl := c.plan(m, len(b))
 	c.say("looking at %s for %s: %s", e.Target, c.For, pl.text)
 	e.Cost = pl.text
 
@@ -278,19 +278,20 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 type plan struct {
 	looks       int
 	collections int
-	dumps       int // of all goroutines, which stop the world
 	text        string
 }
 
-// plan chooses the looks for what they cost: the answers by what the first took, and a collection by what is alive, of which about a
-// millisecond of CPU is taken for a MiB.
-func (c *Collector) plan(m MemStats, first time.Duration) plan {
-	pl := plan{looks: 14, dumps: 4}
+// plan chooses the looks for what they cost: answers by the size of the first, and a collection by what is alive, a MiB of which
+// takes about a millisecond of CPU.
+func (c *Collector) plan(m MemStats, size int) plan {
+	pl := plan{looks: 16}
 	if c.For < 10*time.Second {
-		pl.looks = 10
+		pl.looks = 12
 	}
-	answer := 3*first + time.Millisecond // two heap profiles and the goroutines
-	for pl.looks > 6 && time.Duration(pl.looks)*answer > time.Duration(float64(c.For)*(costShare-gcShare)) {
+	// To write a profile takes the target about 30 ns of CPU a byte; a look is two heap profiles and the goroutines. How long
+	// the first answer took says more about the network and about who else uses the CPUs.
+	answer := time.Millisecond + time.Duration(size)*3*30*time.Nanosecond
+	for pl.looks > 8 && time.Duration(pl.looks)*answer > time.Duration(float64(c.For)*(costShare-gcShare)) {
 		pl.looks--
 	}
 	gc := time.Millisecond/2 + time.Duration(m.HeapAlloc>>20)*time.Millisecond

@@ -185,7 +185,7 @@ func examineProgram(ctx context.Context, exe, name string) (r *Report, err error
 	load := make(chan struct{})
 	go func() {
 		defer close(load)
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		client := &http.Client{Transport: &http.Transport{}}
 		defer client.CloseIdleConnections()
@@ -213,5 +213,27 @@ func examineProgram(ctx context.Context, exe, name string) (r *Report, err error
 	if err != nil {
 		return nil, err
 	}
+	if *corpusText {
+		logSeries(name, e)
+	}
 	return Examine(e), nil
+}
+
+// logSeries prints the figures of the sites that grow most.
+func logSeries(name string, e *Evidence) {
+	var b strings.Builder
+	sites := sitesOf(e, e.places())
+	keys := sortedKeys(sites)
+	slices.SortStableFunc(keys, func(a, c string) int { return int(sites[c].most - sites[a].most) })
+	total := heapTrend(e)
+	fmt.Fprintf(&b, "%s: heap %+v\n", name, total)
+	for _, m := range e.Memory {
+		fmt.Fprintf(&b, " %.2f", float64(m.HeapAlloc)/(1<<20))
+	}
+	b.WriteByte('\n')
+	for _, k := range keys[:min(4, len(keys))] {
+		t, ok := sites[k].grows(e.heapAxis(), total)
+		fmt.Fprintf(&b, "  %s %v %+v\n    %.1f\n    %.0f\n", k, ok, t, sites[k].samples, sites[k].bytes)
+	}
+	fmt.Fprint(os.Stderr, b.String())
 }

@@ -46,6 +46,9 @@ func (s *Source) keeps(frames []Frame, own int, p places) []Keep {
 	for _, e := range s.allocations(frames, own) {
 		begin++
 		k.expr(e, trail{frame: own})
+		if c, ok := e.(*ast.CallExpr); ok && own > 0 && len(s.callee(c)) == 0 {
+			k.fills(c, trail{frame: own})
+		}
 	}
 	if begin == 0 {
 		// A variable that was moved to the heap is allocated where it is declared.
@@ -59,6 +62,40 @@ func (s *Source) keeps(frames []Frame, own int, p places) []Keep {
 	}
 	slices.SortStableFunc(k.found, func(a, b Keep) int { return b.rank - a.rank })
 	return k.found
+}
+
+// fills follows what others' code may have put the memory into, beside its result: what a pointer among its arguments points
+// to, as json.Unmarshal does, or what the method is called on, as a buffer's Write does.
+func (k *follower) fills(c *ast.CallExpr, t trail) {
+	s := k.s
+	into := func(e ast.Expr) {
+		if u, ok := ast.Unparen(e).(*ast.UnaryExpr); ok && u.Op == token.AND {
+			e = u.X
+		}
+		root, holder := s.root(e)
+		switch {
+		case root == nil || holder == nil:
+		case isGlobal(root) || isField(holder):
+			rank := rankField
+			if !isGlobal(root) && !s.isParameter(root) {
+				rank = rankLocal
+				k.object(root, t)
+			}
+			k.keep(c, t, rank, "filled by "+calledText(c), holder)
+		default:
+			k.object(root, t)
+		}
+	}
+	pkg, name := s.callName(c)
+	if sel, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr); ok && pkg == "" && (strings.HasPrefix(name, "Write") || name == "ReadFrom" || name == "Grow" || name == "Scan") {
+		into(sel.X)
+	}
+	for _, a := range c.Args {
+		switch {
+		case strings.HasPrefix(name, "Unmarshal"), strings.HasPrefix(name, "Decode"), strings.HasPrefix(name, "Fprint"), name == "Copy", strings.HasPrefix(name, "Scan"), strings.HasPrefix(name, "Sscan"), strings.HasPrefix(name, "Fscan"), name == "Read":
+			into(a)
+		}
+	}
 }
 
 // allocations are the expressions on a frame's line that allocate, as far as its callee's name tells which.
@@ -264,7 +301,12 @@ func (k *follower) expr(e ast.Expr, t trail) {
 	case *ast.IndexExpr:
 		switch {
 		case p.Index == e:
-			if a, ok := s.parents[p].(*ast.AssignStmt); ok && slices.Contains(a.Lhs, ast.Expr(p)) {
+			switch a := s.parents[p].(type) {
+			case *ast.AssignStmt:
+				if slices.Contains(a.Lhs, ast.Expr(p)) {
+					k.store(p, a, t)
+				}
+			case *ast.IncDecStmt: // the key of a map of counts
 				k.store(p, a, t)
 			}
 		case p.X == e:
@@ -599,7 +641,7 @@ func (k *follower) leave(r *ast.ReturnStmt, t trail) {
 }
 
 // store follows a value into what it is assigned to.
-func (k *follower) store(lhs ast.Expr, st *ast.AssignStmt, t trail) {
+func (k *follower) store(lhs ast.Expr, st ast.Stmt, t trail) {
 	s := k.s
 	root, holder := s.root(lhs)
 	verb := "stored in"
@@ -648,8 +690,8 @@ func (k *follower) store(lhs ast.Expr, st *ast.AssignStmt, t trail) {
 		l := len(k.found)
 		k.keep(st, t, rank, verb+" "+name, holder)
 		if root != nil && !isGlobal(root) {
-			// The field's owner may itself be kept, or go back to a pool.
-			if put := s.pooled(root); put.known() && len(k.found) > l {
+			// The field's owner may itself be kept, or go back to a pool as it is.
+			if put := s.pooled(root, 0); put.known() && len(k.found) > l && !s.bounds(holder).shrunk && !s.overwritten(holder) {
 				k.found[l].pool = put
 			}
 			if !s.isParameter(root) {
@@ -663,7 +705,11 @@ func (k *follower) store(lhs ast.Expr, st *ast.AssignStmt, t trail) {
 }
 
 // isAppend says whether a statement assigns append(lhs, …) to lhs.
-func (s *Source) isAppend(st *ast.AssignStmt, lhs ast.Expr) bool {
+func (s *Source) isAppend(n ast.Stmt, lhs ast.Expr) bool {
+	st, ok := n.(*ast.AssignStmt)
+	if !ok {
+		return false
+	}
 	i := slices.Index(st.Lhs, lhs)
 	if i < 0 || i >= len(st.Rhs) {
 		return false
@@ -707,16 +753,106 @@ func (s *Source) inLoop(n ast.Node) bool {
 	return false
 }
 
-// pooled is where a variable that came out of a sync.Pool, or is an argument of what does, goes back.
-func (s *Source) pooled(o types.Object) (put Line) {
+// pooled is where a variable goes back to a sync.Pool: itself, or what it is an argument or the receiver for.
+func (s *Source) pooled(o types.Object, depth int) (put Line) {
 	for _, id := range s.uses[o] {
 		if c, ok := s.parents[id].(*ast.CallExpr); ok && slices.Contains(c.Args, ast.Expr(id)) {
-			if pkg, name := s.callName(c); pkg == "" && name == "Put" && len(c.Args) == 1 {
+			if pkg, name := s.callName(c); pkg == "" && name == "Put" && len(c.Args) == 1 && len(s.callee(c)) == 0 {
 				put = s.line(c, "goes back to the pool here")
 			}
 		}
 	}
+	if put.known() || depth > 3 || !s.isParameter(o) {
+		return put
+	}
+	d, ok := s.enclosingOf(o).(*ast.FuncDecl)
+	if !ok {
+		return put
+	}
+	s.callsOf(d, func(c *ast.CallExpr) {
+		var given ast.Expr
+		if i := parameterIndex(d, o); i >= 0 && i < len(c.Args) {
+			given = c.Args[i]
+		} else if sel, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr); ok && i < 0 {
+			given = sel.X
+		}
+		if id, ok := given.(*ast.Ident); ok && !put.known() {
+			if v := s.object(id); v != nil && v != o {
+				put = s.pooled(v, depth+1)
+			}
+		}
+	})
 	return put
+}
+
+// overwritten says whether the struct that a field belongs to is ever assigned as a whole: *x = T{}.
+func (s *Source) overwritten(field types.Object) bool {
+	for _, name := range sortedKeys(s.files) {
+		found := false
+		ast.Inspect(s.files[name], func(n ast.Node) bool {
+			a, ok := n.(*ast.AssignStmt)
+			if !ok {
+				return !found
+			}
+			for _, l := range a.Lhs {
+				star, ok := ast.Unparen(l).(*ast.StarExpr)
+				if !ok {
+					continue
+				}
+				tv, ok := s.info.Types[star.X]
+				if !ok || tv.Type == nil {
+					continue
+				}
+				if p, ok := tv.Type.Underlying().(*types.Pointer); ok {
+					if st, ok := p.Elem().Underlying().(*types.Struct); ok {
+						for f := range st.Fields() {
+							found = found || origin(f) == field
+						}
+					}
+				}
+			}
+			return !found
+		})
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+// callsOf visits the calls of a function of the program's own.
+func (s *Source) callsOf(d *ast.FuncDecl, visit func(*ast.CallExpr)) {
+	o := s.info.Defs[d.Name]
+	if o == nil {
+		return
+	}
+	for _, id := range s.uses[origin(o)] {
+		var e ast.Expr = id
+		if sel, ok := s.parents[id].(*ast.SelectorExpr); ok && sel.Sel == id {
+			e = sel
+		}
+		if c, ok := s.parents[e].(*ast.CallExpr); ok && c.Fun == e {
+			visit(c)
+		}
+	}
+}
+
+// pairs says whether the function that keeps something always takes something out as well.
+func (s *Source) pairs(k Keep, b bound) bool {
+	if s == nil || !b.shrunk {
+		return false
+	}
+	fn := s.functionAt(Frame{File: k.Line.File, Line: k.Line.Line})
+	body := bodyOf(fn)
+	if body == nil {
+		return false
+	}
+	for _, n := range b.nodes {
+		if st := s.statement(n); st != nil && s.parents[st] == ast.Node(body) {
+			return true
+		}
+	}
+	return false
 }
 
 // bound is what the source does against a holder's growth.
@@ -725,7 +861,8 @@ type bound struct {
 	most    int64 // what it is compared with, 0 if that is no constant
 	shrunk  bool  // something is taken out, or it is begun anew
 	shrinks Line
-	drained bool // a channel that is received from
+	nodes   []ast.Node // all that make it smaller
+	drained bool       // a channel that is received from
 }
 
 // bounds looks for what keeps a holder small.
@@ -735,6 +872,7 @@ func (s *Source) bounds(o types.Object) (b bound) {
 	}
 	shrink := func(n ast.Node) {
 		b.shrunk = true
+		b.nodes = append(b.nodes, n)
 		if !b.shrinks.known() {
 			b.shrinks = s.line(n, "made smaller here")
 		}

@@ -27,6 +27,7 @@ func SampleProcess(root fs.FS, pid int, at time.Duration) (ProcessSample, error)
 	}
 	s := ProcessSample{At: at, Resident: p.Resident, CPU: p.CPU, Threads: p.Threads, DescriptorLimit: p.DescriptorLimit}
 	dir := path.Join("proc", strconv.Itoa(pid))
+	s.CPU = max(s.CPU, threadTimes(root, dir))
 	s.rollup(root, dir)
 	if b, err := readBounded(root, path.Join(dir, "maps"), 16<<20); err == nil {
 		s.Mappings = bytes.Count(b, []byte{'\n'})
@@ -41,6 +42,26 @@ func SampleProcess(root fs.FS, pid int, at time.Duration) (ProcessSample, error)
 	}
 	s.Group.OOMKills = p.Kills
 	return s, nil
+}
+
+// threadTimes is the CPU time of a process's threads, to the nanosecond where stat has hundredths of a second. Threads that are gone are not
+// in it; a Go program keeps its threads.
+func threadTimes(root fs.FS, dir string) (sum time.Duration) {
+	tasks, err := fs.ReadDir(root, path.Join(dir, "task"))
+	if err != nil || len(tasks) > 2000 {
+		return 0
+	}
+	for _, t := range tasks {
+		b, err := readBounded(root, path.Join(dir, "task", t.Name(), "schedstat"), 256)
+		if err != nil {
+			return 0
+		}
+		if f := strings.Fields(string(b)); len(f) > 0 {
+			n, _ := strconv.ParseUint(f[0], 10, 62)
+			sum += time.Duration(n)
+		}
+	}
+	return sum
 }
 
 // readBounded reads a file, up to so many bytes.

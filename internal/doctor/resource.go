@@ -95,12 +95,20 @@ func (s *Source) unreleased(r *resource, e *Evidence, p places) []unreturned {
 	if s == nil {
 		return nil
 	}
-	active := e.activity(p)
+	// A package that is on no stack, of goroutines or of any allocation since the start, was hardly running. But stacks of
+	// allocations are samples.
 	ran := e.ranPackages(p)
+	if list := s.search(r, e, p, func(file string) bool { return ran[path.Dir(file)] }); len(list) > 0 {
+		return list
+	}
+	return s.search(r, e, p, func(string) bool { return true })
+}
+
+func (s *Source) search(r *resource, e *Evidence, p places, in func(file string) bool) []unreturned {
+	active := e.activity(p)
 	var list []unreturned
 	for _, name := range sortedKeys(s.files) {
-		// A package that is on no stack, of goroutines or of any allocation since the start, was hardly running.
-		if !ran[path.Dir(name)] {
+		if !in(name) {
 			continue
 		}
 		ast.Inspect(s.files[name], func(n ast.Node) bool {

@@ -20,9 +20,46 @@ type trend struct {
 	stepsLate int  // of them, in the second half
 }
 
+// axis is the moments of a series.
+type axis struct {
+	times []time.Duration
+	// work is the CPU time that the program had used, nil where it is not known. Where the CPUs are shared or the load is uneven, a
+	// leak keeps its pace by the work done and not by the clock.
+	work []time.Duration
+}
+
+// workAxis makes an axis of the work at each moment, from samples of the process.
+func workAxis(e *Evidence, times []time.Duration) axis {
+	a := axis{times: times}
+	if len(e.Process) < 2 {
+		return a
+	}
+	for _, at := range times {
+		// Between two samples, in proportion.
+		i := 1
+		for i < len(e.Process)-1 && e.Process[i].At < at {
+			i++
+		}
+		p, q := e.Process[i-1], e.Process[i]
+		w := float64(p.CPU)
+		if q.At > p.At {
+			w += float64(q.CPU-p.CPU) * float64(at-p.At) / float64(q.At-p.At)
+		}
+		a.work = append(a.work, time.Duration(w))
+	}
+	for i := range a.work[1:] {
+		a.work[i+1] = max(a.work[i+1], a.work[i])
+	}
+	if a.work[len(a.work)-1] <= a.work[0] {
+		a.work = nil
+	}
+	return a
+}
+
 // trendOf looks at a series; times are in order.
-func trendOf(times []time.Duration, values []float64) (t trend) {
+func trendOf(a axis, values []float64) (t trend) {
 	n := len(values)
+	times := a.times
 	if n < 3 {
 		return t
 	}
@@ -45,13 +82,29 @@ func trendOf(times []time.Duration, values []float64) (t trend) {
 			t.fell = true
 		}
 	}
-	if n >= 6 {
-		h := n / 2
-		early, late := theilSen(times[:h+1], values[:h+1]), theilSen(times[h:], values[h:])
-		end := theilSen(times[n-1-n/4:], values[n-1-n/4:])
-		t.levelling = late < early/2 || end < early/8 && end < late/2
-	}
+	t.levelling = slowsDown(times, values) && (a.work == nil || slowsDown(a.work, values))
 	return t
+}
+
+func slowsDown(along []time.Duration, values []float64) bool {
+	n := len(values)
+	if n < 6 {
+		return false
+	}
+	h := middle(along)
+	early, late := theilSen(along[:h+1], values[:h+1]), theilSen(along[h:], values[h:])
+	end := theilSen(along[n-1-n/4:], values[n-1-n/4:])
+	return late < early/2 || end < early/8 && end < late/2
+}
+
+// middle is the index where half of an axis has passed, with two moments or more on either side.
+func middle(along []time.Duration) int {
+	n := len(along)
+	h := 0
+	for h < n-1 && along[h]-along[0] < (along[n-1]-along[0])/2 {
+		h++
+	}
+	return min(max(h, 2), n-3)
 }
 
 func median(v []float64) float64 {
@@ -111,4 +164,28 @@ func mannKendall(values []float64) float64 {
 // those and a few are not chance.
 func beyondChance(first, last float64) bool {
 	return last-first >= 4+3*math.Sqrt(max(first, 0))
+}
+
+// levelsOff says of a growing count of samples whether its growth comes to an end, by the clock and by the work done.
+func levelsOff(a axis, counts []float64) bool {
+	return countsLevelOff(a.times, counts) && (a.work == nil || countsLevelOff(a.work, counts))
+}
+
+// countsLevelOff says whether the second half grew at less than half of the pace of the first, and by less than chance explains, or the last
+// quarter did not grow though the others did. A trend of few samples looks uneven often.
+func countsLevelOff(along []time.Duration, counts []float64) bool {
+	n := len(counts)
+	if n < 6 {
+		return false
+	}
+	h, q := middle(along), n-1-n/4
+	span := func(from, to int) float64 { return max(1, float64(along[to]-along[from])) }
+	early, late := counts[h]-counts[0], counts[n-1]-counts[h]
+	// What the second half had grown by at the pace of the first.
+	due := early * span(h, n-1) / span(0, h)
+	if late < due/2 && due-late > 2.3*math.Sqrt(max(0, due)+max(0, late)) {
+		return true
+	}
+	before := counts[q] - counts[0]
+	return counts[n-1] <= counts[q] && before*span(q, n-1)/span(0, q) >= 4
 }

@@ -1,41 +1,49 @@
-// Package fragments parses documents and keeps the title of each.
+// Package fragments imports a catalogue and keeps the important entries.
 package fragments
 
 import "sync"
 
-type node struct {
-	text [14]uint64
-	next *node
+type entry struct {
+	id    int
+	score int
+	text  [14]uint64
 }
 
-type shelf struct {
-	mu     sync.Mutex
-	titles []*node
-	at     int
+type catalogue struct {
+	mu        sync.RWMutex
+	important []*entry
 }
 
-var books = shelf{titles: make([]*node, 60_000)}
+var current catalogue
 
-func parse(n int) *node {
-	var first *node
-	for range n {
-		first = &node{next: first} // LEAK: each node that is kept holds a page of dead ones
+func parse(n int) []*entry {
+	var all []*entry
+	for i := range n {
+		all = append(all, &entry{id: i, score: i % 32})
 	}
-	return first
+	return all
 }
 
-func (s *shelf) keep(n *node) {
-	s.mu.Lock()
-	s.titles[s.at%len(s.titles)] = n
-	s.at++
-	s.mu.Unlock()
+func (c *catalogue) load(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range parse(n) {
+		if e.score == 31 {
+			c.important = append(c.important, e) // LEAK: each entry that is kept holds a page of dead ones
+		}
+	}
 }
+
+func (c *catalogue) best() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.important)
+}
+
+var once sync.Once
 
 // Handle answers one request.
 func Handle(id int) {
-	for range 20 {
-		n := parse(72)
-		n.next = nil
-		books.keep(n)
-	}
+	once.Do(func() { current.load(700_000) })
+	current.best()
 }

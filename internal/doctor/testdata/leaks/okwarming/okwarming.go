@@ -3,7 +3,7 @@ package okwarming
 
 import "sync"
 
-const limit = 20_000
+const limit = 15_000
 
 type cache struct {
 	mu   sync.Mutex

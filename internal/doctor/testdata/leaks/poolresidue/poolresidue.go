@@ -25,5 +25,8 @@ func Handle(id int) {
 	s.note("ended")
 	s.note("counted")
 	s.note("logged")
+	if len(s.attrs) > 100 {
+		clear(s.attrs)
+	}
 	states.Put(s) // LEAK: its notes go back with it
 }
