@@ -136,7 +136,7 @@ func TestOutage(t *testing.T) {
 // TestFalseAlarms: an hour on a line that loses 2 % of the packets and has 300 ms of jitter. The transport sends a lost
 // packet again, after a timeout that doubles, and what comes behind it waits.
 func TestFalseAlarms(t *testing.T) {
-	const clients = 500
+	const clients = 1000
 	random := rand.New(rand.NewPCG(3, 4)).Float64
 	pings, alarms := 0, 0
 	for range clients {
@@ -204,6 +204,6 @@ func TestDetection(t *testing.T) {
 		if m.p.state != Backoff && m.p.state != Connecting {
 			t.Errorf("%s: still %s after %d ms", c.name, m.p.state, c.want)
 		}
-		t.Logf("figure: simulated silent line, %s: noticed %d s after the last sign of life", c.name, c.want/1000)
+		t.Logf("figure: simulated silent line, %s: noticed %.1f s after the last sign of life", c.name, float64(c.want)/1000)
 	}
 }
