@@ -258,22 +258,23 @@ func TestPage(t *testing.T) {
 	// Cut is no doubt at all. Slow is slow, and no reason for any.
 	two.want(`click('cut'); await shows('#log', '→ backoff', 'backoff → connecting'); click('slow'); await shows('#cable-text', 'slow'); return tally()`, "0 0 0")
 
-	// The cable is pulled: doubt, more doubt, and the line is given up. What both say meanwhile is there when it is back.
-	one.want(`document.getElementById('pull').focus(); click('pull'); await shows('#cable-text', 'out:'); return document.activeElement.id`, "plug")
+	// The cable is pulled: doubt, more doubt, and the line is given up. What both say meanwhile is there when it is back,
+	// what was sent into the silence too.
+	one.want(`document.getElementById('pull').focus(); click('pull'); await shows('#cable-text', 'out:'); say('mine, 0'); return document.activeElement.id`, "plug")
 	one.want(`await shows('#log', 'idle → waiting-pong', 'waiting-pong → retry-pending', 'retry-pending → backoff'); return tally()`, "0 0 0")
-	one.want(`say('mine, 1', 'mine, 2'); return said('#pending .waits')`, "mine, 1 mine, 2")
+	one.want(`say('mine, 1', 'mine, 2'); return said('#pending .waits')`, "mine, 0 mine, 1 mine, 2")
 	two.want(`say('missed 1', 'missed 2', 'missed 3'); await shows('#lines .own', 'missed 3'); return tally()`, "0 0 0")
 	one.picture("2-out", false)
 	one.want(`click('plug'); await shows('#lines .divider', 'recovered 3'); await shows('#lines .own', 'mine, 2'); return said('#lines .recovered')`, "missed 1 missed 2 missed 3")
-	one.want(`await shows('#state-text', 'connected'); return said() + ' | ' + said('#pending') + '| ' + tally()`, "hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 1 mine, 2 | | 3 0 0")
-	two.want(`await shows('#lines', 'mine, 2'); return said() + ' | ' + tally()`, "hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 1 mine, 2 | 0 0 0")
+	one.want(`await shows('#state-text', 'connected'); return said() + ' | ' + said('#pending') + '| ' + tally()`, "hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 0 mine, 1 mine, 2 | | 3 0 0")
+	two.want(`await shows('#lines', 'mine, 2'); return said() + ' | ' + tally()`, "hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 0 mine, 1 mine, 2 | 0 0 0")
 	one.picture("3-back", false)
 
 	// Out for long: the fuse opens, and closes by a trial.
-	three.want(`await shows('#log', '→ melted'); return tally()`, "0 0 0")
+	three.want(`await shows('#log', 'connecting → melted'); return tally()`, "0 0 0")
 	three.picture("4-melted", false)
-	three.want(`click('plug'); await shows('#log', 'melted → trial', 'trial → idle'); await shows('#lines .divider', 'recovered 7'); return said('#lines .recovered') + ' | ' + tally()`,
-		"hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 1 mine, 2 | 7 0 0")
+	three.want(`click('plug'); await shows('#log', 'melted → trial', 'trial → idle'); await shows('#lines .divider', 'recovered 8'); return said('#lines .recovered') + ' | ' + tally()`,
+		"hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 0 mine, 1 mine, 2 | 8 0 0")
 	three.picture("5-trial", false)
 	if *picture != "" {
 		three.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": "light"}}}, nil)
@@ -283,7 +284,7 @@ func TestPage(t *testing.T) {
 	// A page that comes later sees what was said before. On a small screen nothing is wider than it.
 	late := b.open(site, "Newt")
 	late.size(390, 844, true)
-	late.want(`await shows('#lines', 'mine, 2'); return said()`, "hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 1 mine, 2")
+	late.want(`await shows('#lines', 'mine, 2'); return said()`, "hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 0 mine, 1 mine, 2")
 	late.want(`return document.documentElement.scrollWidth`, "390")
 	late.want(`return unlabelled().join(' ')`, "")
 	late.picture("6-small", true)

@@ -89,7 +89,10 @@ sub.on('subscribed', async (ctx) => {
     await null;
     recovering = null;
   } else {
-    if (ctx.wasRecovering) divider('some messages are gone: the gateway does not have them any more', true);
+    if (ctx.wasRecovering) {
+      divider('some messages are gone: the gateway does not have them any more', true);
+      for (const m of outbox.values()) m.taken = false;
+    }
     top = offset;
     await earlier();
   }
@@ -99,8 +102,9 @@ sub.on('subscribed', async (ctx) => {
 sub.on('publication', (ctx) => {
   const { offset, data: { id } } = ctx;
   if (offset > top + 1) tally('lost', offset - top - 1);
-  if (offset <= top || seen.has(id)) return tally('doubled', 1);
-  top = offset;
+  const again = offset <= top || seen.has(id);
+  top = Math.max(top, offset);
+  if (again) return tally('doubled', 1); // counted, not shown
   if (recovering) {
     recovering.line ??= divider('');
     recovering.line.textContent = `recovered ${++recovering.count}`;
@@ -122,23 +126,29 @@ async function earlier() {
   }
 }
 
-// flush sends what waits. Those whose connection broke are sent again when the recovery has not brought them: they did
-// not arrive, or they arrive late, and are then told apart by their id.
-function flush() {
-  if (sub.state !== 'subscribed') return;
-  for (const [id, m] of outbox) {
-    if (m.underway) continue;
-    m.underway = true;
-    sub.publish({ id, text: m.text }).catch((err) => {
-      m.underway = false;
-      if (err.temporary) setTimeout(flush, 1000);
-      else if (err.code >= 100) { // the server has refused it; below that, it was the connection
+// flush sends what waits, one after the other, so that it stays in order. A message whose connection broke before the answer
+// is sent again when the recovery has not brought it: it did not arrive, or arrives late and is told apart by its id.
+let flushing = false;
+async function flush() {
+  if (flushing) return;
+  flushing = true;
+  while (sub.state === 'subscribed') {
+    const [id, m] = [...outbox].find(([, { taken }]) => !taken) ?? [];
+    if (!m) break;
+    try {
+      await sub.publish({ id, text: m.text });
+      m.taken = true; // it is ours until the channel brings it
+    } catch (err) {
+      if (!(err.code >= 100)) break; // the connection: the next subscription goes on
+      if (err.temporary) await new Promise((resolve) => setTimeout(resolve, 500));
+      else {
         outbox.delete(id);
         m.line.classList.add('failed');
         m.mark.textContent = `not sent: ${err.message}`;
       }
-    });
+    }
   }
+  flushing = false;
 }
 
 function say(text) {
@@ -253,7 +263,7 @@ let now = { state: '', since: 0, due: 0 };
 
 function enter(state, reason, due) {
   if (state !== now.state) {
-    log(`${now.state ? `${now.state} → ` : ''}${state}`, words[reason] ?? reason);
+    log(`${now.state ? `${now.state} → ` : ''}${state}`, words[reason] ?? reason.replace(/^close (\d+)$/, 'the gateway has closed it with $1'));
     document.querySelectorAll('#diagram .taken').forEach((e) => e.classList.remove('taken'));
     for (const way of document.querySelectorAll('#diagram [data-way]')) {
       if (way.dataset.way.split(', ').includes(`${now.state} ${state}`)) way.classList.add('taken');
