@@ -36,7 +36,7 @@ func UnreadBytes(fd int) (int, error) {
 
 // Sockets calls each for the conns with a local port, or with any if it is 0: those in TIME_WAIT and listeners are left out.
 func (d *Diag) Sockets(port uint16, each func(Socket)) error {
-	const states = 1<<len(SocketCounts{}) - 1&^(1<<SocketListening|1<<SocketTimeWait)
+	const states = (1<<len(SocketCounts{}) - 1) &^ (1<<SocketListening | 1<<SocketTimeWait)
 	return d.dump(states, port, 0, 1<<(diagInfo-1), func(body []byte) {
 		if s := parseSocket(body); port == 0 || s.Local.Port() == port {
 			each(s)

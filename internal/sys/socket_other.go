@@ -39,3 +39,6 @@ func GetSocketStorage(_, _ int, _ []byte) error { return ErrUnsupported }
 
 // DropCapabilities answers ErrUnsupported on this system.
 func DropCapabilities() error { return ErrUnsupported }
+
+// Capabilities are none on this system.
+func Capabilities() (uint64, error) { return 0, nil }

@@ -18,10 +18,12 @@ type watch struct {
 	port   uint16 // 0: those that Closing told of
 	steps  bool
 	handle func(*Event)
+	idle   func()
 	ends   *sys.Destroyed
 	diag   *sys.Diag // with port
 
-	told, lost atomic.Uint64
+	told, lost  atomic.Uint64
+	transitions [16][16]atomic.Uint64
 
 	mu     sync.Mutex
 	closed map[uint64]Life // guarded by mu: by cookie, what Closing told, until the kernel tells of its end
@@ -40,8 +42,8 @@ type glimpse struct {
 const fading = 5 * time.Minute
 
 func openDiag(o Options, network *sys.Network) (source, error) {
-	w := &watch{port: o.Port, steps: o.Steps, handle: o.Handle, closed: make(map[uint64]Life), known: make(map[uint64]glimpse)}
-	open := func() (err error) {
+	w := &watch{port: o.Port, steps: o.Steps, handle: o.Handle, idle: o.Idle, closed: make(map[uint64]Life), known: make(map[uint64]glimpse)}
+	err := in(network, func() (err error) {
 		if w.ends, err = sys.OpenDestroyed(); err != nil {
 			return err
 		}
@@ -52,14 +54,8 @@ func openDiag(o Options, network *sys.Network) (source, error) {
 			return errors.Join(err, w.ends.Close())
 		}
 		return nil
-	}
-	if network == nil {
-		if err := open(); err != nil {
-			return nil, err
-		}
-		return w, nil
-	}
-	if err := network.Do(open); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
 	return w, nil
@@ -70,7 +66,13 @@ func (*watch) tag(int, [16]byte) error { return nil }
 func (*watch) descriptors() []int      { return nil }
 
 func (w *watch) stats() (Stats, error) {
-	return Stats{Events: w.told.Load(), Lost: w.lost.Load()}, nil
+	s := Stats{Events: w.told.Load(), Lost: w.lost.Load()}
+	for from := range w.transitions {
+		for to := range w.transitions[from] {
+			s.Transitions[from][to] = w.transitions[from][to].Load()
+		}
+	}
+	return s, nil
 }
 
 func (w *watch) closing(fd int, id [16]byte, seen Seen) error {
@@ -114,8 +116,12 @@ func (w *watch) run(ctx context.Context) error {
 			w.tellClosed(now.Add(-fading))
 			sweep = now.Add(fading / 10)
 		}
-		if _, err := w.hear(); err != nil {
+		quiet, err := w.hear()
+		if err != nil {
 			return err
+		}
+		if quiet {
+			w.idle()
 		}
 	}
 	for range closings {
@@ -124,6 +130,7 @@ func (w *watch) run(ctx context.Context) error {
 		}
 	}
 	w.tellClosed(time.Now())
+	w.idle()
 	return nil
 }
 
@@ -158,9 +165,7 @@ func (w *watch) destroyed(s sys.Socket) {
 		if !ours {
 			l.First = g.path.FirstFIN()
 		}
-		if w.steps {
-			w.step(s.Cookie, &g, g.path.Last(), s.State)
-		}
+		w.step(s.Cookie, &g, g.path.Last(), s.State)
 	}
 	w.told.Add(1)
 	w.handle(ended(&l))
@@ -175,9 +180,7 @@ func (w *watch) look(round uint) error {
 		}
 		if from := g.path.Last(); from != s.State {
 			g.path = g.path.Then(s.State)
-			if w.steps {
-				w.step(s.Cookie, &g, from, s.State)
-			}
+			w.step(s.Cookie, &g, from, s.State)
 		}
 		g.round = round
 		w.known[s.Cookie] = g
@@ -194,7 +197,14 @@ func (w *watch) look(round uint) error {
 	return nil
 }
 
+// step counts a step between two looks, and tells it. From no state is where a look found the connection.
 func (w *watch) step(cookie uint64, g *glimpse, from, to sys.SocketState) {
+	if from != 0 {
+		w.transitions[from&15][to&15].Add(1)
+	}
+	if !w.steps {
+		return
+	}
 	w.told.Add(1)
 	w.handle(&Event{Kind: KindState, Time: time.Now(), Cookie: cookie, Local: g.local, Remote: g.remote, From: from, To: to})
 }

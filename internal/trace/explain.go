@@ -54,8 +54,10 @@ func (l *Life) Explain() string {
 	case VerdictProcessKilled:
 		return "Our process ended, and the kernel closed the connection for it."
 	}
-	s := fmt.Sprintf("At the level %s it can't be told why the connection ended", l.Level)
-	if l.Timeouts > 0 {
+	s := fmt.Sprintf("At level %s it can't be told why the connection ended", l.Level)
+	if l.FINAcked {
+		s += "; it was closed in order, the client having acknowledged that we did so"
+	} else if l.Timeouts > 0 {
 		s += fmt.Sprintf("; what we sent last was sent anew %s without an answer", times(int(l.Timeouts)))
 	}
 	return s + "."

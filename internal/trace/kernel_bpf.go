@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -51,6 +50,7 @@ type kernel struct {
 	sessions *ebpf.Map
 	reader   *ringbuf.Reader
 	probes   []link.Link
+	programs []*ebpf.Program   // of probes
 	reasons  map[uint32]string // why an RST is sent, by number, of this kernel
 
 	unread atomic.Uint64 // records that Run could not read
@@ -122,7 +122,9 @@ func (k *kernel) open(network *sys.Network) error {
 		return loadError(err)
 	}
 	defer loaded.Close() // what is attached or taken out stays
-	for name, p := range loaded.Programs {
+	for name := range loaded.Programs {
+		p := loaded.DetachProgram(name)
+		k.programs = append(k.programs, p)
 		l, err := link.AttachTracing(link.TracingOptions{Program: p})
 		if err != nil {
 			return fmt.Errorf("attach %s: %w", name, err)
@@ -194,6 +196,9 @@ func (k *kernel) close() error {
 	for _, l := range k.probes {
 		errs = append(errs, l.Close())
 	}
+	for _, p := range k.programs {
+		errs = append(errs, p.Close())
+	}
 	if k.reader != nil {
 		errs = append(errs, k.reader.Close())
 	}
@@ -240,7 +245,13 @@ func (k *kernel) stats() (Stats, error) {
 			}
 		}
 	}
-	runtime.KeepAlive(k)
+	for _, p := range k.programs {
+		p, err := p.Stats()
+		if err != nil {
+			return Stats{}, fmt.Errorf("probes: %w", err)
+		}
+		s.Missed += p.RecursionMisses
+	}
 	return s, nil
 }
 
@@ -268,6 +279,7 @@ func (k *kernel) run(ctx context.Context) error {
 			until = time.Now()
 		}
 		k.release(until)
+		k.options.Idle()
 		if done {
 			return nil
 		}

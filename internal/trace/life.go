@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"encoding/json"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -61,8 +62,14 @@ func (p Path) String() string {
 	return b.String()
 }
 
-// MarshalText is String.
-func (p Path) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+// MarshalJSON lists the states' names, the oldest first.
+func (p Path) MarshalJSON() ([]byte, error) {
+	names := []string{}
+	if p != 0 {
+		names = strings.Split(p.String(), ">")
+	}
+	return json.Marshal(names)
+}
 
 // Life is the record of one connection, as seen from its server's side. What its level can't see is zero; the times of what did
 // not happen are zero.
@@ -98,6 +105,8 @@ type Life struct {
 	SoftErr     syscall.Errno // an error that was not final: ICMP
 	ResetReason string        // why an RST was sent, as the kernel names it, without its prefix: TCP_ABORT_ON_CLOSE; from Linux 6.10
 	ByExit      bool          // closed by a process that was ending
+
+	FINAcked bool // our FIN was acknowledged; below LevelBPF, where the states do not say
 
 	Seen    bool // the connection's own process told what it saw (Tracer.Closing)
 	Aborted bool // it said that it closes with SO_LINGER 0

@@ -62,10 +62,11 @@ const closings = 1 << 16
 // own is LevelErrno: connections tell of themselves.
 type own struct {
 	handle func(*Event)
+	idle   func()
 	box    *mailbox
 }
 
-func newOwn(o Options) *own { return &own{handle: o.Handle, box: newMailbox(closings)} }
+func newOwn(o Options) *own { return &own{handle: o.Handle, idle: o.Idle, box: newMailbox(closings)} }
 
 func (*own) trackListener(int) error { return nil }
 func (*own) tag(int, [16]byte) error { return nil }
@@ -89,9 +90,11 @@ func (w *own) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			w.box.take(tell)
+			w.idle()
 			return nil
 		case <-w.box.ready:
 			w.box.take(tell)
+			w.idle()
 		}
 	}
 }
@@ -134,5 +137,7 @@ func (l *Life) take(i sys.TCPInfo) {
 	l.Unacked = uint64(i.NotSent)
 	if sent := i.BytesSent - i.BytesRetransmitted; sent > i.BytesAcked {
 		l.Unacked += sent - i.BytesAcked
+	} else if sent < i.BytesAcked {
+		l.FINAcked = true
 	}
 }

@@ -28,6 +28,9 @@ type Options struct {
 	Ring int
 	// Handle gets every event, on the goroutine of Run. Nil means that they are only counted.
 	Handle func(*Event)
+	// Idle is called on the goroutine of Run whenever Handle has got all that there was, some times a second: what Handle
+	// wrote can be flushed there. Nil is nothing to do.
+	Idle func()
 }
 
 // Seen is what a connection's own process saw of it until it closed it.
@@ -41,11 +44,15 @@ type Seen struct {
 type Stats struct {
 	Events uint64 // told, or waiting to be
 	Lost   uint64 // not told, since there was no room for them
+	Missed uint64 // hooks at which a probe was not run, since it was running already on that CPU; at LevelBPF
+
+	// Transitions are steps of traced connections between states, [from][to]. At LevelDiag those of Options.Port, as far
+	// as they were looked at; none at LevelErrno.
+	Transitions [16][16]uint64
 
 	// At LevelBPF only.
-	RSTsWithoutSocket uint64         // RSTs that this machine sent where no socket was
-	RSTsInTimeWait    uint64         // RSTs that it sent in answer to something for a connection that was over
-	Transitions       [16][16]uint64 // [from][to]: steps of traced connections between states
+	RSTsWithoutSocket uint64 // RSTs that this machine sent where no socket was
+	RSTsInTimeWait    uint64 // RSTs that it sent in answer to something for a connection that was over
 }
 
 // Tracer traces connections. Its methods may be called from any goroutine, but where descriptors are arguments from a
@@ -54,6 +61,8 @@ type Tracer struct {
 	level   Level
 	refused []Refusal
 	source  source
+	port    uint16
+	diag    *sys.Diag // with a port, where the kernel has it; for Summary
 }
 
 // source is one way to learn of connections: a level.
@@ -88,6 +97,9 @@ func Open(o Options) (*Tracer, error) {
 	if o.Handle == nil {
 		o.Handle = func(*Event) {}
 	}
+	if o.Idle == nil {
+		o.Idle = func() {}
+	}
 	network, err := openNetwork(o.Network)
 	if err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
@@ -95,7 +107,11 @@ func Open(o Options) (*Tracer, error) {
 	if network != nil {
 		defer func() { _ = network.Close() }()
 	}
-	t := new(Tracer)
+	t := &Tracer{port: o.Port}
+	if o.Port != 0 {
+		// Without it there is no summary; everything else works.
+		_ = in(network, func() (err error) { t.diag, err = sys.OpenDiag(); return err })
+	}
 	for _, try := range []struct {
 		level Level
 		open  func(Options, *sys.Network) (source, error)
@@ -111,6 +127,14 @@ func Open(o Options) (*Tracer, error) {
 	}
 	t.level, t.source = LevelErrno, newOwn(o)
 	return t, nil
+}
+
+// in calls f in a namespace; nil is this thread's.
+func in(network *sys.Network, f func() error) error {
+	if network == nil {
+		return f()
+	}
+	return network.Do(f)
 }
 
 // openNetwork opens the namespace that Options.Network means; nil is this thread's.
@@ -168,11 +192,22 @@ func (t *Tracer) Run(ctx context.Context) error {
 }
 
 // Close ends tracing and releases all of it. Run has returned before.
-func (t *Tracer) Close() error { return t.source.close() }
+func (t *Tracer) Close() error {
+	err := t.source.close()
+	if t.diag != nil {
+		err = errors.Join(err, t.diag.Close())
+	}
+	return err
+}
 
 // DropPrivileges gives up all of this process's capabilities (or, in a program with cgo, being root), for good: a tracer
-// that is open needs none. It is for a process that does nothing else.
-func DropPrivileges() error { return sys.DropCapabilities() }
+// that is open needs none. It is for a process that does nothing else. One that has none is as it should be.
+func DropPrivileges() error {
+	if have, err := sys.Capabilities(); err == nil && have == 0 {
+		return nil
+	}
+	return sys.DropCapabilities()
+}
 
 // tick is how often Run looks for events by itself. Probes wake it only when there are many.
 const tick = 50 * time.Millisecond

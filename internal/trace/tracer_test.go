@@ -29,7 +29,7 @@ func TestOpenRefusesOptions(t *testing.T) {
 
 func TestMailbox(t *testing.T) {
 	var got []uint64
-	w := newOwn(Options{Handle: func(e *Event) { got = append(got, e.Cookie) }})
+	w := newOwn(Options{Idle: func() {}, Handle: func(e *Event) { got = append(got, e.Cookie) }})
 	w.box.most = 2
 	for i := range 3 {
 		w.box.put(Life{Cookie: uint64(i)})

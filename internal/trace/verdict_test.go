@@ -35,6 +35,7 @@ func TestVerdict(t *testing.T) {
 	}{
 		{"nothing known", Life{Level: LevelDiag}, VerdictUnknown, "can't be told"},
 		{"nothing known, and silence", Life{Level: LevelDiag, Timeouts: 3}, VerdictUnknown, "3 times without an answer"},
+		{"nothing known, but in order", Life{Level: LevelDiag, Ended: true, FINAcked: true}, VerdictUnknown, "in order"},
 		{"an error of no kind", Life{Level: LevelBPF, Path: neither, Err: syscall.EIO}, VerdictUnknown, "can't be told"},
 		{"client FIN", Life{Level: LevelBPF, Path: clientFirst}, VerdictClientFIN, "The client closed the connection."},
 		{"client FIN, ours lost", Life{Level: LevelBPF, Path: clientFirst, Err: syscall.ETIMEDOUT, Timeouts: 3, Unacked: 1}, VerdictClientFIN, "was gone before"},

@@ -279,7 +279,7 @@ int on_state(u64 *ctx)
 		return 0; // the tracepoint is that of MPTCP, SCTP and DCCP, too
 	// A new connection is a copy of its listener, and its first step is from LISTEN.
 	l = life_of(sk, from == TCP_LISTEN && to == TCP_SYN_RECV ? TCP_SYN_RECV : from);
-	if (!l)
+	if (!l || from == to) // close() after shutdown() sets the state anew
 		return 0;
 	now = bpf_ktime_get_ns();
 	count(TRANSITIONS + ((from & 15) << 4 | (to & 15)));
