@@ -60,18 +60,20 @@ func cleaned(v reflect.Value) reflect.Value {
 	return v
 }
 
-// ReadReport reads what WriteJSON wrote, of this version or a later one of the same format. It reads no more than 512 MB.
+// ReadReport reads what WriteJSON wrote, of this version or a later one of the same format. It reads no more than 512 MiB.
 // Its errors say what kind of file it wants.
-func ReadReport(r io.Reader) (*Report, error) {
+func ReadReport(r io.Reader) (*Report, error) { return readReport(r, maxReport) }
+
+func readReport(r io.Reader, most int64) (*Report, error) {
 	const want = "want the JSON report of a run of longwire stress"
-	l := &io.LimitedReader{R: r, N: maxReport + 1}
+	l := &io.LimitedReader{R: r, N: most + 1}
 	d := json.NewDecoder(l)
 	var raw json.RawMessage
 	if err := d.Decode(&raw); err != nil {
 		var syntax *json.SyntaxError
 		switch {
-		case l.N <= 0:
-			return nil, fmt.Errorf("read report: it is longer than %d MB: %s", maxReport>>20, want)
+		case l.N <= 0: // it was cut there
+			return nil, fmt.Errorf("read report: it is longer than %d bytes: %s", most, want)
 		case errors.Is(err, io.EOF):
 			return nil, fmt.Errorf("read report: it is empty: %s", want)
 		case errors.Is(err, io.ErrUnexpectedEOF):
@@ -80,6 +82,9 @@ func ReadReport(r io.Reader) (*Report, error) {
 			return nil, fmt.Errorf("read report: it is no JSON (%w at byte %d): %s", err, syntax.Offset, want)
 		}
 		return nil, fmt.Errorf("read report: %w", err)
+	}
+	if l.N <= 0 {
+		return nil, fmt.Errorf("read report: it is longer than %d bytes: %s", most, want)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read report: something follows it: %s, and one only", want)
