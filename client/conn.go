@@ -365,7 +365,7 @@ func (c *Conn) State() State {
 	return c.policy.state
 }
 
-// Open reports whether there is a connection, which the states Trial, Offline and Closing leave open.
+// Open reports whether there is a connection. The states Trial, Offline and Closing alone do not say so.
 func (c *Conn) Open() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -431,7 +431,7 @@ func (c *Conn) ahead() time.Duration {
 }
 
 // look compares the clocks. The monotonic one stands still while the machine sleeps, so where the wall clock has gone on
-// without it, that was so. It may also have been set: then the peer is asked for nothing. The caller holds mu.
+// without it, that was so. It may also have been set; then one ping goes out that nobody needs. The caller holds mu.
 func (c *Conn) look() {
 	ahead := c.ahead()
 	jump := (ahead - c.wall).Milliseconds()
