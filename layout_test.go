@@ -39,6 +39,7 @@ var layout = map[string]row{
 	"internal/session":         {imports: "engine internal/arena internal/channel internal/hub internal/token internal/wire/centrifuge internal/wire/json internal/wire/plain ws"},
 	"internal/hub":             {imports: "engine internal/arena internal/wire/centrifuge internal/wire/json internal/wire/plain ws", outside: "github.com/shadowspore/fossil-delta"},
 	"internal/arena":           {},
+	"internal/flight":          {},
 	"internal/channel":         {},
 	"internal/token":           {},
 	"internal/wire/json":       {},

@@ -1,0 +1,187 @@
+package flight
+
+import (
+	"encoding/binary"
+	"math"
+	"net/netip"
+	"time"
+)
+
+// EventSize is the bytes of one event in a track.
+const EventSize = 64
+
+// TextSize is how many bytes of a name fit into an event: of longer ones, as many are kept.
+const TextSize = 32
+
+// Kind is what an event tells.
+type Kind uint8
+
+// The kinds.
+const (
+	KindNone       Kind = iota
+	KindOpened          // the handshake was answered: address, endpoint, time since the accept
+	KindRequest         // X-Request-ID of the handshake
+	KindTrace           // traceparent of the handshake: trace and span ids
+	KindConnected       // the session is connected: its user
+	KindSubscribed      // to a channel
+	KindLeft            // a channel, by Code
+	KindSlow            // the write queue passed half its limit
+	KindPinged          // the heartbeat's ping, after silence
+	KindEnded           // the conn is over, with its cause and the process's evidence
+	KindKernel          // what the kernel told of the end
+	kinds
+)
+
+var kindNames = [kinds]string{"none", "opened", "request", "trace", "connected", "subscribed", "left", "slow", "pinged", "ended", "kernel"}
+
+// String is the kind as JSON shows it.
+func (k Kind) String() string {
+	if k >= kinds {
+		return kindNames[KindNone]
+	}
+	return kindNames[k]
+}
+
+// MarshalText is String.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// Event is one event, read back. Fields that its kind does not have are zero.
+type Event struct {
+	Kind Kind      `json:"kind"`
+	Time time.Time `json:"time"`
+	Conn uint64    `json:"-"` // names the conn within its process
+	// Text is the user, the channel, or the request id; as much as was kept of it.
+	Text string `json:"text,omitempty"`
+
+	Address  netip.AddrPort `json:"address,omitzero"`  // opened
+	Endpoint int            `json:"endpoint,omitzero"` // opened: its number
+	Took     time.Duration  `json:"-"`                 // opened: from the accept until the handshake was answered
+	Code     uint16         `json:"code,omitzero"`     // ended: the status code that ended it; left: of the unsubscribe
+	Bytes    uint32         `json:"bytes,omitzero"`    // slow: in the write queue
+
+	TraceID [16]byte `json:"-"` // trace
+	SpanID  [8]byte  `json:"-"`
+
+	Ended  *Ended  `json:"ended,omitempty"`
+	Kernel *Kernel `json:"kernel,omitempty"`
+}
+
+// Ended is the process's own evidence of an end.
+type Ended struct {
+	Cause  uint8  // number of the cause
+	Detail uint8  // number of its detail
+	Code   uint16 // status code that ended it: the client's where it closed, else ours
+	// Age is how long the conn was open. Silent is how long nothing had been heard of the client; Pinged how long the last
+	// ping lay back, below zero where none was out.
+	Age, Silent, Pinged time.Duration
+	Queued              uint32 // bytes that its socket had not taken
+	Errno               uint8  // of the socket, where it failed
+
+	// Of TCP_INFO, where Info is true.
+	Info        bool
+	RTT         time.Duration
+	Unacked     uint16 // segments that were sent and not acknowledged
+	Retransmits uint16 // in a row, not acknowledged
+	Lost        uint16 // retransmitted in all
+	Received    time.Duration
+}
+
+// Kernel is what the kernel told of an end.
+type Kernel struct {
+	Verdict     uint8 // number of the verdict
+	Level       uint8 // number of the level that saw it
+	Err         uint8 // errno
+	Retransmits uint16
+	Unacked     uint32 // bytes
+	RTT         time.Duration
+	Path        uint64 // states of TCP, 4 bits each, the newest lowest
+}
+
+// Layout of an event, little endian:
+//
+//	 0  sequence number, from 1; 0 while it is written
+//	 8  time, ns since 1970
+//	16  conn
+//	24  kind, a, b (16 bits), c (32 bits)
+//	32  32 bytes that depend on the kind
+type slot [EventSize]byte
+
+func (s *slot) head(at time.Time, conn uint64, k Kind, a uint8, b uint16, c uint32) {
+	binary.LittleEndian.PutUint64(s[8:], uint64(at.UnixNano()))
+	binary.LittleEndian.PutUint64(s[16:], conn)
+	s[24], s[25] = byte(k), a
+	binary.LittleEndian.PutUint16(s[26:], b)
+	binary.LittleEndian.PutUint32(s[28:], c)
+	clear(s[32:])
+}
+
+func (s *slot) text(t string) { s[25] = byte(copy(s[32:], t)) }
+
+// millis is a time in ms that fits.
+func millis(d time.Duration) uint32 {
+	return uint32(min(max(0, d/time.Millisecond), math.MaxUint32-1))
+}
+
+// noTime stands for a time that is not known.
+const noTime = math.MaxUint32
+
+func (s *slot) ended(e *Ended) {
+	p := s[32:]
+	binary.LittleEndian.PutUint32(p[0:], millis(e.Age))
+	binary.LittleEndian.PutUint32(p[4:], millis(e.Silent))
+	pinged := uint32(noTime)
+	if e.Pinged >= 0 {
+		pinged = millis(e.Pinged)
+	}
+	binary.LittleEndian.PutUint32(p[8:], pinged)
+	binary.LittleEndian.PutUint32(p[12:], e.Queued)
+	binary.LittleEndian.PutUint32(p[16:], uint32(min(max(0, e.RTT/time.Microsecond), math.MaxUint32)))
+	binary.LittleEndian.PutUint32(p[20:], millis(e.Received))
+	binary.LittleEndian.PutUint16(p[24:], e.Unacked)
+	binary.LittleEndian.PutUint16(p[26:], e.Retransmits)
+	binary.LittleEndian.PutUint16(p[28:], e.Lost)
+	p[30] = e.Errno
+	if e.Info {
+		p[31] = 1
+	}
+}
+
+// event reads a slot.
+func (s *slot) event() Event {
+	e := Event{Kind: Kind(s[24]), Time: time.Unix(0, int64(binary.LittleEndian.Uint64(s[8:]))), Conn: binary.LittleEndian.Uint64(s[16:])}
+	a, b, c := s[25], binary.LittleEndian.Uint16(s[26:]), binary.LittleEndian.Uint32(s[28:])
+	p := s[32:]
+	switch e.Kind {
+	case KindOpened:
+		addr := netip.AddrFrom16([16]byte(p[:16])).Unmap()
+		e.Address, e.Endpoint, e.Took = netip.AddrPortFrom(addr, b), int(a), time.Duration(c)*time.Microsecond
+	case KindRequest, KindConnected, KindSubscribed:
+		e.Text = string(p[:min(int(a), TextSize)])
+	case KindLeft:
+		e.Text, e.Code = string(p[:min(int(a), TextSize)]), b
+	case KindTrace:
+		copy(e.TraceID[:], p)
+		copy(e.SpanID[:], p[16:])
+	case KindSlow:
+		e.Bytes = c
+	case KindEnded:
+		x := &Ended{Cause: a, Code: b, Detail: uint8(c)}
+		x.Age = time.Duration(binary.LittleEndian.Uint32(p[0:])) * time.Millisecond
+		x.Silent = time.Duration(binary.LittleEndian.Uint32(p[4:])) * time.Millisecond
+		if x.Pinged = -1; binary.LittleEndian.Uint32(p[8:]) != noTime {
+			x.Pinged = time.Duration(binary.LittleEndian.Uint32(p[8:])) * time.Millisecond
+		}
+		x.Queued = binary.LittleEndian.Uint32(p[12:])
+		x.RTT = time.Duration(binary.LittleEndian.Uint32(p[16:])) * time.Microsecond
+		x.Received = time.Duration(binary.LittleEndian.Uint32(p[20:])) * time.Millisecond
+		x.Unacked, x.Retransmits, x.Lost = binary.LittleEndian.Uint16(p[24:]), binary.LittleEndian.Uint16(p[26:]), binary.LittleEndian.Uint16(p[28:])
+		x.Errno, x.Info = p[30], p[31] == 1
+		e.Ended, e.Code = x, x.Code
+	case KindKernel:
+		e.Kernel = &Kernel{
+			Verdict: a, Retransmits: b, Unacked: c, Level: p[0], Err: p[1],
+			RTT: time.Duration(binary.LittleEndian.Uint32(p[4:])) * time.Microsecond, Path: binary.LittleEndian.Uint64(p[8:]),
+		}
+	}
+	return e
+}

@@ -1,0 +1,159 @@
+package flight
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// Track is the events of one loop's conns: a ring. One goroutine or thread at a time writes it, and any may read. A nil Track
+// takes everything and keeps nothing.
+type Track struct {
+	ring []byte // whole events
+	n    uint64 // events ever written; the writer's
+}
+
+// begin is the slot of the next event, marked as being written.
+func (t *Track) begin() *slot {
+	i := int(t.n%uint64(len(t.ring)/EventSize)) * EventSize
+	s := (*slot)(t.ring[i : i+EventSize])
+	atomic.StoreUint64(sequence(s), 0)
+	return s
+}
+
+// done publishes it.
+func (t *Track) done(s *slot) {
+	t.n++
+	atomic.StoreUint64(sequence(s), t.n)
+}
+
+// sequence is the word of a slot that tells readers whether it is whole. Rings are mapped, so it is aligned.
+func sequence(s *slot) *uint64 { return (*uint64)(unsafe.Pointer(s)) }
+
+// Opened tells that a conn's handshake was answered; took is the time since its accept.
+func (t *Track) Opened(at time.Time, conn uint64, peer netip.AddrPort, endpoint int, took time.Duration) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, KindOpened, uint8(endpoint), peer.Port(), uint32(took/time.Microsecond))
+	a := peer.Addr().As16()
+	copy(s[32:], a[:])
+	t.done(s)
+}
+
+// Request tells the X-Request-ID of a conn's handshake.
+func (t *Track) Request(at time.Time, conn uint64, id []byte) { t.named(at, conn, KindRequest, 0, id) }
+
+// Connected tells that a conn's session is connected as a user.
+func (t *Track) Connected(at time.Time, conn uint64, user string) {
+	t.namedString(at, conn, KindConnected, 0, user)
+}
+
+// Subscribed tells that a session has a channel.
+func (t *Track) Subscribed(at time.Time, conn uint64, channel []byte) {
+	t.named(at, conn, KindSubscribed, 0, channel)
+}
+
+// Left tells that a session lost a channel or left it.
+func (t *Track) Left(at time.Time, conn uint64, channel []byte, code uint16) {
+	t.named(at, conn, KindLeft, code, channel)
+}
+
+func (t *Track) named(at time.Time, conn uint64, k Kind, b uint16, name []byte) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, k, 0, b, 0)
+	s[25] = byte(copy(s[32:], name))
+	t.done(s)
+}
+
+func (t *Track) namedString(at time.Time, conn uint64, k Kind, b uint16, name string) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, k, 0, b, 0)
+	s.text(name)
+	t.done(s)
+}
+
+// Trace tells the trace context of a conn's handshake (W3C Trace Context).
+func (t *Track) Trace(at time.Time, conn uint64, trace [16]byte, span [8]byte) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, KindTrace, 0, 0, 0)
+	copy(s[32:], trace[:])
+	copy(s[48:], span[:])
+	t.done(s)
+}
+
+// Slow tells that a conn's write queue has passed half its limit.
+func (t *Track) Slow(at time.Time, conn uint64, queued int) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, KindSlow, 0, 0, uint32(queued))
+	t.done(s)
+}
+
+// Pinged tells that a silent client was pinged.
+func (t *Track) Pinged(at time.Time, conn uint64) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, KindPinged, 0, 0, 0)
+	t.done(s)
+}
+
+// Ended tells that a conn is over. e is not kept.
+func (t *Track) Ended(at time.Time, conn uint64, e *Ended) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, KindEnded, e.Cause, e.Code, uint32(e.Detail))
+	s.ended(e)
+	t.done(s)
+}
+
+// Kernel tells what the kernel saw of the end. k is not kept.
+func (t *Track) Kernel(at time.Time, conn uint64, k *Kernel) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, KindKernel, k.Verdict, k.Retransmits, k.Unacked)
+	p := s[32:]
+	p[0], p[1] = k.Level, k.Err
+	binary.LittleEndian.PutUint32(p[4:], uint32(k.RTT/time.Microsecond))
+	binary.LittleEndian.PutUint64(p[8:], k.Path)
+	t.done(s)
+}
+
+// scan calls f with each whole event, in no order. f must not keep s.
+func (t *Track) scan(f func(s *slot)) {
+	var copied slot
+	words := (*[EventSize / 8]uint64)(unsafe.Pointer(&copied))
+	for i := 0; i+EventSize <= len(t.ring); i += EventSize {
+		from := (*[EventSize / 8]uint64)(unsafe.Pointer(&t.ring[i]))
+		before := atomic.LoadUint64(&from[0])
+		if before == 0 {
+			continue
+		}
+		for w := range words {
+			words[w] = atomic.LoadUint64(&from[w])
+		}
+		if atomic.LoadUint64(&from[0]) == before && before == words[0] {
+			f(&copied)
+		}
+	}
+}
