@@ -184,7 +184,7 @@ func TestTLSCut(t *testing.T) {
 	a := newAuthority(t)
 	server := a.server("test.example", time.Now().Add(time.Hour))
 	for _, full := range []bool{false, true} {
-		let, ends := make(chan struct{}), make(chan error, 6)
+		let, ends := make(chan struct{}), make(chan error, 2)
 		h := serve(t, func(_ int, c *net.TCPConn) {
 			if _, err := upgrade(tls.Server(c, server)); err != nil {
 				return
@@ -194,10 +194,10 @@ func TestTLSCut(t *testing.T) {
 			ends <- err
 		})
 		ctx := timeout(t)
-		f := startFleet(t, fleet.Config{Target: h.addr, Conns: 6, TLS: &tls.Config{RootCAs: a.pool(), ServerName: "test.example"}})
-		reach(t, ctx, f, 6, 6)
+		f := startFleet(t, fleet.Config{Target: h.addr, Conns: 2, TLS: &tls.Config{RootCAs: a.pool(), ServerName: "test.example"}})
+		reach(t, ctx, f, 2, 2)
 		err := f.Each(ctx, func(c fleet.Client) {
-			for range 16 { // more than sockets hold
+			for range 8 { // more than sockets hold
 				if full {
 					c.Say(ws.OpBinary, make([]byte, 1<<20))
 				}
@@ -209,11 +209,11 @@ func TestTLSCut(t *testing.T) {
 		if err := f.Cut(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if c := f.Counts(); c.Closed != 6 || c.Open != 0 {
-			t.Errorf("%+v, want 6 closed", c)
+		if c := f.Counts(); c.Closed != 2 || c.Open != 0 {
+			t.Errorf("%+v, want 2 closed", c)
 		}
 		close(let)
-		for range 6 {
+		for range 2 {
 			select {
 			case err := <-ends:
 				if !errors.Is(err, syscall.ECONNRESET) {
