@@ -57,7 +57,8 @@ var layout = map[string]row{
 
 	"internal/stress": {imports: "internal/avalanche internal/fleet internal/loop internal/report internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go go.yaml.in/yaml/v3"},
 
-	"internal/avalanche": {imports: "internal/sys"},
+	"internal/avalanche":     {imports: "internal/sys"},
+	"internal/avalanche/lab": {imports: "internal/avalanche internal/stress internal/sys ws"}, // servers broken on purpose
 
 	"internal/trace": {imports: "internal/sys", outside: "github.com/cilium/ebpf"},
 
@@ -72,7 +73,7 @@ var layout = map[string]row{
 	"internal/demo":    {},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
 	"internal/metrics": {imports: ". internal/stress", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". engine/memengine internal/api internal/config internal/demo internal/doctor internal/hook internal/metrics internal/stress internal/trace", outside: "github.com/alecthomas/kong", process: true},
+	"internal/cli":     {imports: ". engine/memengine internal/api internal/avalanche/lab internal/config internal/demo internal/doctor internal/hook internal/metrics internal/stress internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// Examples are users of the library.

@@ -20,8 +20,9 @@ import (
 )
 
 type stressCmd struct {
-	Compare stressCompareCmd `cmd:"" help:"Put two runs side by side, and say what differs by more than the noise."`
-	Run     stressRunCmd     `cmd:"" default:"withargs" help:"Put load on a server and say what came of it (what stress does without another word)."`
+	Avalanche stressAvalancheCmd `cmd:"" help:"Break a server on purpose, and see its report name the first cause."`
+	Compare   stressCompareCmd   `cmd:"" help:"Put two runs side by side, and say what differs by more than the noise."`
+	Run       stressRunCmd       `cmd:"" default:"withargs" help:"Put load on a server and say what came of it (what stress does without another word)."`
 }
 
 type stressRunCmd struct {

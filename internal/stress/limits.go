@@ -48,7 +48,7 @@ func (r *run) limits(most int) error {
 	var fatal []string
 	var hints []string
 	for _, f := range avalanche.Check(d, h) {
-		if f.Fatal {
+		if f.Fatal && !r.o.PastLimits {
 			fatal = append(fatal, fmt.Sprintf("%s: %s", f.Limit, f.Says))
 			hints = append(hints, f.Lift)
 			continue

@@ -38,6 +38,7 @@ type Options struct {
 	Network      *sys.Network  // the server's network namespace, where it is another than ours; it stays the caller's
 	NetworkPath  string        // the same by its path
 	Every        time.Duration // between samples: 1 s when zero
+	PastLimits   bool          // run though a limit stands in the way, which is said in a note: for those who want to see it hit
 	// Progress, if not nil, gets each sample on the goroutine of Run. Warn gets what the user should know before the run.
 	Progress func(Sample)
 	Warn     func(string)

@@ -1,0 +1,166 @@
+package lab
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/longwire/longwire/internal/stress"
+	"github.com/longwire/longwire/internal/sys"
+)
+
+// patience is how long the processes of an experiment may take to end by themselves once they are told to.
+const patience = 20 * time.Second
+
+// Run carries an experiment out and returns its report; log gets what its processes say beside that. When ctx ends, the
+// run ends early, with a report of what was measured. It needs CAP_SYS_ADMIN, or the right to make a user namespace.
+func Run(ctx context.Context, e Experiment, again Again, log io.Writer) (*stress.Report, error) {
+	c := again(Load, e.Name)
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, log
+	sys.Apart(c)
+	stop, wait, err := start(c, "")
+	if err != nil {
+		return nil, fmt.Errorf("experiment %s: %w", e.Name, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- wait() }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		stop()
+		err = <-ended
+	}
+	if err != nil {
+		return nil, fmt.Errorf("experiment %s: %w", e.Name, err)
+	}
+	return stress.ReadReport(&out)
+}
+
+// start starts a command that ends when its standard input, which begins with first, does. stop ends that, once; wait
+// waits for the command's end. What does not end within patience after stop is killed.
+func start(c *exec.Cmd, first string) (stop func(), wait func() error, err error) {
+	in, err := c.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.Start(); err != nil {
+		return nil, nil, sys.ApartError(c, err)
+	}
+	_, _ = io.WriteString(in, first) // it fits the pipe; who has ended already says so in wait
+	over := make(chan struct{})
+	var once sync.Once
+	var killer sync.WaitGroup
+	stop = func() {
+		once.Do(func() {
+			_ = in.Close()
+			killer.Go(func() {
+				select {
+				case <-over:
+				case <-time.After(patience):
+					_ = c.Process.Kill()
+				}
+			})
+		})
+	}
+	return stop, func() error {
+		err := c.Wait()
+		close(over)
+		killer.Wait()
+		return err
+	}, nil
+}
+
+// Play is a part of an experiment, which the command of an Again comes to. Progress is of the run.
+func Play(ctx context.Context, part Part, e Experiment, again Again, in io.Reader, out, log io.Writer, progress func(stress.Sample)) error {
+	// Who has told the first process to end has told all of them: it passes it on.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	switch part {
+	case Load:
+		return e.load(ctx, again, in, out, log, progress)
+	case Serve:
+		return serve(e.fault, in, out)
+	}
+	return fmt.Errorf("%q is no part of an experiment", part)
+}
+
+// load runs in the namespace.
+func (e *Experiment) load(ctx context.Context, again Again, in io.Reader, out, log io.Writer, progress func(stress.Sample)) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { _, _ = io.Copy(io.Discard, in); cancel() }() // for as long as the process
+	if err := sys.LoopbackUp(); err != nil {
+		return fmt.Errorf("in a new network namespace: %w", err)
+	}
+	for _, x := range e.settings {
+		if err := os.WriteFile(filepath.Join("/proc/sys/net", x[0]), []byte(x[1]), 0); err != nil {
+			return fmt.Errorf("in a new network namespace: %w", err)
+		}
+	}
+	group := ""
+	if e.fault.memory > 0 {
+		if group, err = memoryGroup(e.fault.memory); err != nil {
+			return fmt.Errorf("a cgroup with a memory limit cannot be made, which takes root and a hierarchy that may be written: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.Remove(group)) }()
+	}
+	c := again(Serve, e.Name)
+	c.Stderr = log
+	said, err := c.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	stop, wait, err := start(c, group+"\n")
+	if err != nil {
+		return fmt.Errorf("start the server: %w", err)
+	}
+	line, err := bufio.NewReader(said).ReadString('\n')
+	ended := make(chan error, 1)
+	go func() { ended <- wait() }() // at once: a process that is not waited for is not gone
+	defer func() { stop(); <-ended }()
+	if err != nil || strings.TrimSpace(line) != "listening" {
+		return fmt.Errorf("the server said %q: %w", line, err)
+	}
+	r, err := stress.Run(ctx, e.script(netip.AddrPortFrom(loopback, port)), stress.Options{
+		Name: e.Name, Sources: []netip.Addr{loopback}, PID: c.Process.Pid, Every: 100 * time.Millisecond, PastLimits: true, Progress: progress,
+	})
+	if err != nil {
+		return err
+	}
+	return r.WriteJSON(out)
+}
+
+// memoryGroup makes a cgroup with a memory limit, of either version.
+func memoryGroup(limit int) (dir string, err error) {
+	var problems []error
+	for _, g := range [][2]string{{"/sys/fs/cgroup", "memory.max"}, {"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}} {
+		dir := filepath.Join(g[0], fmt.Sprintf("longwire-avalanche-%d", os.Getpid()))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		f, err := os.OpenFile(filepath.Join(dir, g[1]), os.O_WRONLY, 0) // not created where the directory is no cgroup
+		if err == nil {
+			_, err = f.WriteString(strconv.Itoa(limit))
+			err = errors.Join(err, f.Close())
+		}
+		if err == nil {
+			return dir, nil
+		}
+		problems = append(problems, err, os.Remove(dir))
+	}
+	return "", errors.Join(problems...)
+}
