@@ -163,7 +163,7 @@ func (p *proxy) forget() bool {
 }
 
 // control answers GET /cable/{id} with the state of a cable, and POST, with do=pull, plug, slow, fast or cut, after it has
-// done that.
+// done that. An id that is new is that of a new cable: pages choose their ids, which nobody else can guess.
 func (p *proxy) control(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !goodID.MatchString(id) {

@@ -175,6 +175,7 @@ function show({ data: { id, text, at }, info }, recovered, before) {
     li.firstChild.append(element('span', 'mark', 'recovered'));
   }
   append($('lines'), li, before);
+  while ($('lines').children.length > 500) $('lines').firstChild.remove();
 }
 
 // Who is here.
