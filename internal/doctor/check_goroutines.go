@@ -191,6 +191,8 @@ func askGoroutines(e *Evidence) []Finding {
 			}
 			if c.own >= 0 {
 				r += 2
+			} else if resourceRunBy(c.frames) != nil {
+				r++ // what kind of thing holds them is known
 			}
 			if !isConsequence(c) {
 				r += 4
@@ -375,10 +377,7 @@ func blame(e *Evidence, p places, c *crowd, all map[string]*crowd, f *Finding) (
 // blameStandard finds the line to mend for goroutines that only the standard library's or others' code is on the stack of: from
 // the goroutine that started them, or by what kind of thing holds them.
 func blameStandard(e *Evidence, p places, c *crowd, f *Finding) (why, advice string) {
-	for _, r := range resources {
-		if !slices.ContainsFunc(c.frames, func(f Frame) bool { return r.runs(f.Function) }) {
-			continue
-		}
+	if r := resourceRunBy(c.frames); r != nil {
 		if found := e.Source.unreleased(r, e, p); len(found) > 0 {
 			f.Line, f.Related = found[0].line, related(found)
 			return r.why, r.advice

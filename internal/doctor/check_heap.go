@@ -112,7 +112,8 @@ func (e *Evidence) heapAxis() axis {
 
 // grows says whether a site's memory grows as a leak's does: beyond chance, all the time, and with no sign of an end. total is
 // the trend of the whole heap after collections, which is exact: where that grows all the time, few samples tell where.
-func (g *site) grows(a axis, total trend) (t trend, ok bool) {
+// kept says that the source has a collection or registry that keeps what the site allocates.
+func (g *site) grows(a axis, total trend, kept bool) (t trend, ok bool) {
 	n := len(g.bytes)
 	t = trendOf(a, g.bytes)
 	if t.confidence < 0.99 || t.last <= t.first {
@@ -134,7 +135,7 @@ func (g *site) grows(a axis, total trend) (t trend, ok bool) {
 	}
 	taken := g.samples[n-1] - g.samples[0]
 	if total.surely() && t.last-t.first >= (total.last-total.first)/4 {
-		return t, taken >= 2
+		return t, taken >= 2 || kept && taken >= 0.9
 	}
 	if levelsOff(a, g.samples) {
 		return t, false
@@ -174,6 +175,7 @@ func heapTrend(e *Evidence) trend {
 type growing struct {
 	*site
 	trend
+	best  *site // of those that are merged in site, the one that grows most
 	keep  Keep
 	kept  bool
 	line  Line
@@ -192,7 +194,7 @@ func askHeap(e *Evidence) []Finding {
 	for _, key := range slices.Sorted(maps.Keys(sites)) {
 		g := sites[key]
 		if g.own < 0 {
-			if t, ok := g.grows(at, total); ok {
+			if t, ok := g.grows(at, total, false); ok {
 				foreign = append(foreign, growing{site: g, trend: t})
 			}
 			continue
@@ -216,7 +218,7 @@ func askHeap(e *Evidence) []Finding {
 	for _, k := range slices.Sorted(maps.Keys(byLine)) {
 		// What is kept at one line is one thing, however many lines allocate it: the key, the value, the map.
 		g := merge(byLine[k])
-		t, ok := g.grows(at, total)
+		t, ok := g.grows(at, total, g.kept && g.keep.rank >= rankContainer)
 		g.trend = t
 		if !ok && !full[k] {
 			continue
@@ -252,6 +254,7 @@ func merge(list []*growing) *growing {
 		}
 	}
 	sum := *best
+	sum.best = best.site
 	s := *best.site
 	sum.site = &s
 	n := len(s.bytes)
@@ -273,13 +276,18 @@ func merge(list []*growing) *growing {
 // filling says whether what is seen is a collection that fills up to a size that the code gives it: its length is compared with a
 // limit, or something is taken out wherever something is put in, and nothing was taken out yet.
 func (g *growing) filling(s *Source) bool {
-	b := s.bounds(g.keep.Holder)
-	n := len(g.objects) - 1
-	if b.checked && (b.most == 0 || g.objects[n] < 2*float64(b.most)) {
+	against := s.bounds(g.keep.Holder)
+	b := g.best // of the others, a map that grew leaves smaller ones behind
+	n := len(b.objects) - 1
+	if against.checked && (against.most == 0 || b.objects[n] < 2*float64(against.most)) {
 		return true
 	}
-	made := g.allocs[n] - g.allocs[0]
-	return s.pairs(g.keep, b) && g.objects[n]-g.objects[0] > 0.9*made
+	if !s.pairs(g.keep, against) {
+		return false
+	}
+	// If in the first half some went already, and there are more and more all the same, the taking out does not work.
+	h := n / 2
+	return b.objects[h]-b.objects[0] > 0.8*(b.allocs[h]-b.allocs[0])
 }
 
 // keepers are packages of the standard library that keep what they allocate in structures of their own, so that the line that

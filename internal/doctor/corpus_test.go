@@ -232,8 +232,12 @@ func logSeries(name string, e *Evidence) {
 	}
 	b.WriteByte('\n')
 	for _, k := range keys[:min(4, len(keys))] {
-		t, ok := sites[k].grows(e.heapAxis(), total)
-		fmt.Fprintf(&b, "  %s %v %+v\n    %.1f\n    %.0f\n", k, ok, t, sites[k].samples, sites[k].bytes)
+		t, ok := sites[k].grows(e.heapAxis(), total, false)
+		g := &growing{site: sites[k]}
+		if g.own >= 0 {
+			g.locate(e, e.places())
+		}
+		fmt.Fprintf(&b, "  %s %v %+v\n    %.1f\n    %.0f\n    %.0f %.0f\n    %+v\n", k, ok, t, sites[k].samples, sites[k].bytes, sites[k].allocs, sites[k].allocBytes, g.keep)
 	}
 	fmt.Fprint(os.Stderr, b.String())
 }

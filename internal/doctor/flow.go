@@ -173,8 +173,9 @@ func (s *Source) copies(c *ast.CallExpr) bool {
 
 // visit is what a follower has seen: an object or an expression, in one call.
 type visit struct {
-	node any
-	call *trailCall
+	node   any
+	call   *trailCall
+	result int
 }
 
 // trailCall is a call of ours that the value went into.
@@ -219,7 +220,7 @@ func (k *follower) keep(n ast.Node, t trail, rank int, what string, holder types
 
 // step bounds the work.
 func (k *follower) step(node any, t trail) bool {
-	v := visit{node, t.calls}
+	v := visit{node, t.calls, t.result}
 	if k.left <= 0 || t.depth > 60 || k.seen[v] {
 		return false
 	}

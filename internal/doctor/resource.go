@@ -25,6 +25,16 @@ type resource struct {
 
 func (r *resource) runs(function string) bool { return slices.Contains(r.signs, function) }
 
+// resourceRunBy is the kind of thing that a goroutine with these frames serves, nil if none is known.
+func resourceRunBy(frames []Frame) *resource {
+	for _, r := range resources {
+		if slices.ContainsFunc(frames, func(f Frame) bool { return r.runs(f.Function) }) {
+			return r
+		}
+	}
+	return nil
+}
+
 var resources = []*resource{
 	{
 		kind: "response", packages: []string{"net/http", ""}, gets: []string{"Get", "Post", "PostForm", "Head", "Do", "RoundTrip"}, gives: []string{"Close"}, through: "Body",

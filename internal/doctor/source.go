@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"go/types"
+	"io"
 	"io/fs"
 	"path"
 	"sort"
@@ -48,7 +49,7 @@ func LoadSource(root fs.FS, dir string, p places, frames []Frame) *Source {
 		decls:   map[types.Object]*ast.FuncDecl{},
 		methods: map[string][]*ast.FuncDecl{},
 	}
-	l := &sourceLoader{s: s, root: root, dir: dir, module: p.module, packages: map[string]*types.Package{}, seen: map[string]bool{}, modules: map[string]string{}}
+	l := &sourceLoader{s: s, root: root, dir: dir, module: p.module, packages: map[string]*types.Package{}, seen: map[string]bool{}, modules: map[string]string{}, goroot: p.root, foreign: map[string]*types.Package{}}
 	for _, f := range frames {
 		l.seen[slashes(f.File)] = true
 	}
@@ -73,6 +74,8 @@ type sourceLoader struct {
 	packages map[string]*types.Package // by directory, as frames name it; nil while it is loaded
 	seen     map[string]bool           // files that frames are in
 	modules  map[string]string         // module path → its directory, as frames name it
+	goroot   string                    // where the standard library's source is, as frames name it
+	foreign  map[string]*types.Package
 	count    int
 	bytes    int64
 }
@@ -221,13 +224,70 @@ func (l *sourceLoader) Import(name string) (*types.Package, error) {
 	if name == "" {
 		return nil, fmt.Errorf("import of nothing")
 	}
+	if p := l.others(name); p != nil {
+		return p, nil
+	}
 	base := path.Base(name)
 	if len(base) > 1 && base[0] == 'v' && strings.Trim(base[1:], "0123456789") == "" {
 		base = path.Base(path.Dir(name))
 	}
 	p := types.NewPackage(name, base)
 	p.MarkComplete()
+	l.foreign[name] = p
 	return p, nil
+}
+
+// others loads the declarations of a package of the standard library, whose source lies where the program was built. It is nil where that
+// is not this machine; then the types of others stay unknown.
+func (l *sourceLoader) others(name string) *types.Package {
+	if name == "unsafe" {
+		return types.Unsafe
+	}
+	if p, ok := l.foreign[name]; ok {
+		return p
+	}
+	if l.goroot == "" || name == "C" {
+		return nil
+	}
+	var dir string
+	var entries []fs.DirEntry
+	for _, dir = range []string{path.Join(l.goroot, name), path.Join(l.goroot, "vendor", name)} {
+		var err error
+		if entries, err = fs.ReadDir(l.root, rooted(dir)); err == nil {
+			break
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	l.foreign[name] = nil // against a ring, which there is none of
+	ctx := build.Default
+	ctx.CgoEnabled = false
+	ctx.OpenFile = func(file string) (io.ReadCloser, error) { return l.root.Open(rooted(slashes(file))) }
+	ctx.JoinPath = path.Join
+	var files []*ast.File
+	for _, e := range entries {
+		if e.IsDir() || !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		if ok, err := ctx.MatchFile(dir, e.Name()); err != nil || !ok {
+			continue
+		}
+		b, err := fs.ReadFile(l.root, rooted(path.Join(dir, e.Name())))
+		if err != nil {
+			continue
+		}
+		if f, _ := parser.ParseFile(l.s.set, path.Join(dir, e.Name()), b, parser.SkipObjectResolution); f != nil {
+			files = append(files, f)
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	c := types.Config{Importer: l, FakeImportC: true, IgnoreFuncBodies: true, Error: func(error) {}}
+	p, _ := c.Check(name, l.s.set, files, nil)
+	l.foreign[name] = p
+	return p
 }
 
 // link notes where names are used and what stands in what.
@@ -511,16 +571,45 @@ func (s *Source) callee(c *ast.CallExpr) []*ast.FuncDecl {
 	}
 	o, ok := s.object(id).(*types.Func)
 	if !ok {
-		return nil
+		return s.byName(c, id)
 	}
 	if d := s.decls[o]; d != nil {
 		return []*ast.FuncDecl{d}
 	}
-	// A method of an interface of our own: every type that has a method of that name. Many would say nothing.
-	if list := s.methods[o.Name()]; len(list) <= 4 && o.Signature().Recv() != nil {
-		return list
+	// A method of an interface: every type of ours that has a method of that name. Many would say nothing.
+	if r := o.Signature().Recv(); r != nil && types.IsInterface(r.Type()) {
+		if list := s.methods[o.Name()]; len(list) <= 4 {
+			return list
+		}
 	}
 	return nil
+}
+
+// byName is the method of the program's own that a call may mean whose receiver's type is not known, since others' source is not at
+// hand: the only one of that name in the package, if the receiver is a plain variable that may have such a type.
+func (s *Source) byName(c *ast.CallExpr, id *ast.Ident) []*ast.FuncDecl {
+	sel, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr)
+	if !ok || s.object(id) != nil {
+		return nil
+	}
+	x, ok := ast.Unparen(sel.X).(*ast.Ident)
+	if !ok {
+		return nil
+	}
+	v, ok := s.object(x).(*types.Var)
+	if !ok || isGlobal(v) || v.Type() != types.Typ[types.Invalid] {
+		return nil
+	}
+	var list []*ast.FuncDecl
+	for _, d := range s.methods[id.Name] {
+		if o := s.info.Defs[d.Name]; o != nil && o.Pkg() == v.Pkg() {
+			list = append(list, d)
+		}
+	}
+	if len(list) != 1 {
+		return nil
+	}
+	return list
 }
 
 // isBuiltin says whether a call is to the language's own function of that name.

@@ -67,23 +67,35 @@ func trendOf(a axis, values []float64) (t trend) {
 	t.first, t.last = median(values[:q]), median(values[n-q:])
 	t.slope = theilSen(times, values)
 	t.confidence = 1 - mannKendall(values)
-	peak, low, high := values[0], values[0], values[0]
-	for i, v := range values {
-		low, high = min(low, v), max(high, v)
-		if i > 0 && v > values[i-1] {
+	for i, v := range values[1:] {
+		if v > values[i] {
 			t.steps++
-			if times[i]-times[0] > (times[n-1]-times[0])/2 {
+			if times[i+1]-times[0] > (times[n-1]-times[0])/2 {
 				t.stepsLate++
 			}
 		}
 	}
-	for _, v := range values {
-		if peak = max(peak, v); peak-v > (high-low)/3 && high > low {
-			t.fell = true
-		}
-	}
+	t.fell = falls(values)
 	t.levelling = slowsDown(times, values) && (a.work == nil || slowsDown(a.work, values))
 	return t
+}
+
+// falls says whether a series drops by a third of its range and stays there for more than a moment.
+func falls(values []float64) bool {
+	if len(values) >= 8 {
+		smooth := slices.Clone(values)
+		for i := 1; i < len(values)-1; i++ {
+			smooth[i] = median(values[i-1 : i+2])
+		}
+		values = smooth
+	}
+	low, high, peak := slices.Min(values), slices.Max(values), values[0]
+	for _, v := range values {
+		if peak = max(peak, v); peak-v > (high-low)/3 {
+			return true
+		}
+	}
+	return false
 }
 
 func slowsDown(along []time.Duration, values []float64) bool {

@@ -5,7 +5,7 @@ import "sync"
 
 type call struct {
 	id      int
-	payload [200]byte
+	payload [1000]byte
 	answer  []byte
 }
 
