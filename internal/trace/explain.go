@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -9,7 +10,7 @@ import (
 func (l *Life) Explain() string {
 	switch l.Verdict() {
 	case VerdictClientFIN:
-		if l.Err != 0 {
+		if l.Err != 0 || !l.RSTReceived.IsZero() {
 			return "The client closed the connection, and was gone before it acknowledged that we did so, too."
 		}
 		return "The client closed the connection."
@@ -46,7 +47,7 @@ func (l *Life) Explain() string {
 	case VerdictZeroWindow:
 		return fmt.Sprintf("The client took nothing any more%s, and %s of its window got no answer.", l.unacked(), count(int(l.Probes), "probe"))
 	case VerdictUnreachable:
-		return fmt.Sprintf("The network said that the client can't be reached: %v.", l.Err)
+		return fmt.Sprintf("The network said that the client can't be reached: %v.", cmp.Or(l.Err, l.SoftErr))
 	case VerdictDestroyed:
 		return "An administrator had the kernel destroy the connection."
 	case VerdictHalfOpen:

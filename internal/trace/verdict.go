@@ -144,6 +144,22 @@ func (l *Life) Verdict() Verdict {
 	case !l.RSTSent.IsZero():
 		return VerdictServerReset
 	}
+	return l.silence()
+}
+
+// silence is the verdict where no state and no error tells one: the kernel runs no probe where that probe is running already,
+// so that a step may be missing, and forgets the error when it is read.
+func (l *Life) silence() Verdict {
+	switch {
+	case l.Timeouts > 0 && l.SoftErr != 0:
+		return VerdictUnreachable
+	case l.Timeouts > 0:
+		return VerdictRetransmissionTimeout
+	case l.Probes > 0 && l.Unacked > 0:
+		return VerdictZeroWindow
+	case l.Probes > 0:
+		return VerdictKeepaliveTimeout
+	}
 	return VerdictUnknown
 }
 
@@ -171,6 +187,8 @@ func (l *Life) timeout() Verdict {
 // reset is the verdict where an RST was received, or where the socket's error says so.
 func (l *Life) reset() Verdict {
 	switch {
+	case l.First == SideClient && !l.FINSent.IsZero() && l.Unacked <= 1:
+		return VerdictClientFIN // all that the RST answers is our own FIN
 	// The kernel takes late data for a received RST, too, and then sends one.
 	case l.ResetReason == reasonLate, l.First == SideServer && !l.RSTSent.IsZero():
 		return VerdictServerResetLate

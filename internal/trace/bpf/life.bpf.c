@@ -422,6 +422,10 @@ int on_destroy(u64 *ctx)
 	if (!l || !l->path) // a listener's record has no path
 		return 0;
 	tally(sk, l);
+	if (!l->closed) { // the step was missed: on_state was running already on this CPU
+		l->closed = bpf_ktime_get_ns();
+		l->path = l->path << 4 | TCP_CLOSE;
+	}
 	l->flags |= DESTROYED;
 	end(sk, l, 0);
 	return 0;
