@@ -148,6 +148,9 @@ func serve(mode string) error {
 		last, quiet = n, quiet+1
 	}
 	spent := cpu(syscall.RUSAGE_SELF) - before
+	if err := errors.Join(syscall.Shutdown(fd, syscall.SHUT_RD), <-failed); err != nil { // accept returns
+		return err
+	}
 	stop()
 	if err := <-done; err != nil {
 		return err
@@ -172,13 +175,16 @@ func serve(mode string) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// loop accepts connections for as long as the process lives.
+// loop accepts connections until the listener is shut down.
 func loop(fd int, accepted func(int) error) error {
 	b := make([]byte, 64)
 	for {
 		conn, _, err := syscall.Accept4(fd, syscall.SOCK_CLOEXEC)
 		if err == syscall.EINTR || err == syscall.ECONNABORTED {
 			continue
+		}
+		if err == syscall.EINVAL {
+			return nil
 		}
 		if err != nil {
 			return err

@@ -191,7 +191,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close ends tracing and releases all of it. Run has returned before.
+// Close ends tracing and releases all of it. Run has returned before, and no other method is called any more.
 func (t *Tracer) Close() error {
 	err := t.source.close()
 	if t.diag != nil {
