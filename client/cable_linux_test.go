@@ -317,7 +317,7 @@ func TestReset(t *testing.T) {
 // TestLossyLine has clients on a line that loses 2 % of the packets and has 300 ms of jitter, with the kernel's TCP above
 // it: none gives its connection up.
 func TestLossyLine(t *testing.T) {
-	clients, pings, interval := 20, 3, 500*time.Millisecond
+	clients, pings, interval := 20, 2, 300*time.Millisecond
 	if *figures {
 		clients, pings, interval = 500, 30, 2*time.Second
 	}

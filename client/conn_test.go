@@ -857,8 +857,8 @@ func TestTLS(t *testing.T) {
 // TestLeaks: nothing is left of connections that came and went.
 func TestLeaks(t *testing.T) {
 	cycles := 10_000
-	if testing.Short() {
-		cycles = 500
+	if testing.Short() || raceEnabled {
+		cycles = 1000
 	}
 	network := make(pipes)
 	stop := make(chan struct{})

@@ -135,7 +135,7 @@ func TestContextsOnSockets(t *testing.T) {
 
 	// A Write in the middle of a frame that the kernel has no room for, and one behind it that waits for its turn. That one
 	// can be taken back; the other is the connection's end, and another connection follows.
-	big := make([]byte, 64<<20)
+	big := make([]byte, 24<<20)
 	firstCtx, cancelFirst := context.WithCancel(t.Context())
 	defer cancelFirst()
 	first, second := make(chan error, 1), make(chan error, 1)

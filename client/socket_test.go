@@ -185,7 +185,7 @@ func TestBadServersOnSockets(t *testing.T) {
 			}
 			o := &Options{Heartbeat: heartbeat, ConnectTimeout: deadline, Backoff: BackoffOptions{Min: window}, random: func() float64 { return 0.5 }}
 			if c.states[0] == "backoff: connect timeout" {
-				o.ConnectTimeout = time.Second
+				o.ConnectTimeout = 500 * time.Millisecond
 			}
 			states := watch(o)
 			ctx, cancel := context.WithCancel(t.Context())
