@@ -138,6 +138,27 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
+// TestAnswerAllocates: a response costs nothing, in pieces neither, once there is memory for a line.
+func TestAnswerAllocates(t *testing.T) {
+	var a answer
+	for _, s := range seeds[:7] {
+		b := []byte(s.stream)
+		for _, size := range []int{len(b), 1, 7} {
+			n := testing.AllocsPerRun(20, func() {
+				for at := 0; at < len(b); {
+					n, done, _ := a.feed(b[at:min(len(b), at+size)], s.noBody)
+					if at += n; done {
+						a.reset()
+					}
+				}
+			})
+			if n != 0 {
+				t.Errorf("%s, by %d bytes: %v allocations", s.name, size, n)
+			}
+		}
+	}
+}
+
 // agree holds feedAll of one stream to that of the same in pieces, and to net/http.
 func agree(t *testing.T, stream []byte, noBody bool, cut int) {
 	t.Helper()

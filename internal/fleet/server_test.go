@@ -26,7 +26,7 @@ type host struct {
 }
 
 // serve has each conn served by f, on a goroutine, and closes it then.
-func serve(t *testing.T, f func(n int, c *net.TCPConn)) *host {
+func serve(t testing.TB, f func(n int, c *net.TCPConn)) *host {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

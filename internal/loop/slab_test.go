@@ -98,3 +98,10 @@ func TestQueueCompact(t *testing.T) {
 		t.Errorf("got %q from %d", q.buf, q.head)
 	}
 }
+
+// TestSlotSize keeps a conn's slot small: the fleet counts on it.
+func TestSlotSize(t *testing.T) {
+	if slotSize > 28 {
+		t.Errorf("a slot is %d bytes, want 28", slotSize)
+	}
+}
