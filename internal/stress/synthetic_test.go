@@ -118,7 +118,7 @@ func (y synthetic) report() *Report {
 	r.Conns = Conns{Wanted: y.conns, Attempted: opened + failed, Opened: opened, Peak: y.conns, Failed: failed, Lost: lost, Survived: y.conns - lost, Closed: y.conns - lost, Rate: float64(opened) / float64(half)}
 	distribution := func(p50 float64) *Distribution {
 		var d Distribution
-		for range 20_000 {
+		for range 3000 {
 			d.Record(time.Duration(p50*1e3*math.Exp(0.6*rng.NormFloat64())) + time.Duration(rng.ExpFloat64()*p50*50))
 		}
 		return &d

@@ -18,6 +18,7 @@ func textOf(t *testing.T, r *Report) string {
 }
 
 func TestWriteText(t *testing.T) {
+	runs := edges()
 	for name, want := range map[string][]string{
 		"plausible": {"target       ws://127.0.0.1:8000/echo\n", "conns        2,000 at a time of 2,000", "corrected  p50 ", "errors       none\n", "steps        10, all held\n", "thresholds   held", "generator    ", "server       "},
 		"broken": {"errors       4,0", "BROKEN, the first at 21 s, step 1,600 · 16,000/s: p99 is 61.2ms, not under 50ms\n", "thresholds   BROKEN  errors<0.1%", "breaking     1,400 conns held, 1,440 conns did not (p99 is 61.2ms",
@@ -26,9 +27,9 @@ func TestWriteText(t *testing.T) {
 		"hold":  {"hold         ", "1,000,000 at a time of 1,000,000"},
 		"empty": {"errors       none\n", "0 at a time of 0"},
 	} {
-		text := textOf(t, edges()[name])
+		text := textOf(t, runs[name])
 		if name == "hold" {
-			r := edges()[name]
+			r := runs[name]
 			r.Scenarios[0] = Outcome{Name: "hold", Kind: HoldKind, Conns: r.Conns}
 			text = textOf(t, r)
 		}
