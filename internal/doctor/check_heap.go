@@ -134,8 +134,12 @@ func (g *site) grows(a axis, total trend, kept bool) (t trend, ok bool) {
 		return t, false
 	}
 	taken := g.samples[n-1] - g.samples[0]
-	if total.surely() && t.last-t.first >= (total.last-total.first)/4 {
+	share := (t.last - t.first) / max(1, total.last-total.first)
+	switch {
+	case total.surely() && share >= 1.0/6:
 		return t, taken >= 2 || kept && taken >= 0.9
+	case total.confidence > 0 && total.levelling && share >= 0.5:
+		return t, false // the site's own figures are too coarse to show it
 	}
 	if levelsOff(a, g.samples) {
 		return t, false
@@ -304,8 +308,11 @@ var keepers = map[string]string{
 	"net/http":       "a response holds its connection until its body is closed",
 	"expvar":         "published variables stay for good",
 	"syscall":        "a mapping stays until it is unmapped",
-	"weak":           "",
-	"unique":         "",
+}
+
+// keeps says whether a frame is of a function that keeps what it allocates.
+func (p places) keeps(f Frame) bool {
+	return keepers[packageOf(f.Function)] != "" && p.owner(f) == standard && !constructs[lastName(f.Function)]
 }
 
 // locate finds the line to mend.
@@ -317,8 +324,8 @@ func (g *growing) locate(e *Evidence, p places) {
 		above := g.frames[g.own-1]
 		pkg := packageOf(above.Function)
 		name := lastName(above.Function)
-		if why, ok := keepers[pkg]; ok && why != "" && p.owner(above) == standard && !constructs[name] {
-			g.where = why
+		if p.keeps(above) {
+			g.where = keepers[pkg]
 			g.line.Role = "kept from here"
 			g.kept, g.keep = true, Keep{Line: g.line, What: "kept by " + shortFunction(above.Function), rank: rankContainer}
 			if pkg == "sync" || pkg == "internal/sync" || pkg == "container/list" {
@@ -352,7 +359,7 @@ func (g *growing) locate(e *Evidence, p places) {
 }
 
 // constructs are functions of keepers that only make something.
-var constructs = map[string]bool{"NewRequest": true, "NewRequestWithContext": true, "Clone": true, "New": true, "ReadAll": true, "Header": true}
+var constructs = map[string]bool{"NewRequest": true, "NewRequestWithContext": true, "Clone": true, "New": true, "ReadAll": true, "Header": true, "FormValue": true, "ParseForm": true, "PostFormValue": true, "Format": true, "Parse": true, "String": true}
 
 // heapFinding is about one line; list are the sites whose memory it keeps.
 func heapFinding(e *Evidence, g *growing, list []*growing) Finding {

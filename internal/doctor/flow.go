@@ -121,7 +121,7 @@ func (s *Source) allocations(frames []Frame, own int) []ast.Expr {
 				others = append(others, n.(ast.Expr))
 			}
 		case *ast.BinaryExpr:
-			if callee == "" && x.Op == token.ADD {
+			if tv := s.info.Types[x]; callee == "" && x.Op == token.ADD && (tv.Type == nil || isString(tv.Type)) {
 				others = append(others, x)
 			}
 		}
@@ -142,6 +142,11 @@ func (s *Source) allocations(frames []Frame, own int) []ast.Expr {
 		})
 	}
 	return others
+}
+
+func isString(t types.Type) bool {
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&types.IsString != 0
 }
 
 // lastName is the name of a function without package and receiver.
@@ -618,7 +623,19 @@ func (k *follower) leave(r *ast.ReturnStmt, t trail) {
 		if k.p.owner(f) != ownCode {
 			continue
 		}
-		name := lastName(k.frames[i-1].Function)
+		above := k.frames[i-1]
+		name := lastName(above.Function)
+		// Where others' code called the function, such as a driver or a callback, they have its result now.
+		if i > t.frame+1 && k.p.keeps(above) {
+			s.at(f.File, f.Line, func(n ast.Node) {
+				if c, ok := n.(*ast.CallExpr); ok {
+					if _, called := s.callName(c); called == name {
+						k.keep(c, t, rankContainer, "kept by "+shortFunction(above.Function), nil)
+					}
+				}
+			})
+			return
+		}
 		t.frame = i
 		var fallback ast.Expr
 		found := false
@@ -678,6 +695,12 @@ func (k *follower) store(lhs ast.Expr, st ast.Stmt, t trail) {
 		k.object(root, t)
 	case *ast.IndexExpr:
 		rank := rankContainer
+		if tv := s.info.Types[x.X]; tv.Type != nil {
+			switch tv.Type.Underlying().(type) {
+			case *types.Slice, *types.Array, *types.Pointer:
+				rank = rankField // it takes the place of what was there
+			}
+		}
 		if root != nil && !isGlobal(root) && root == holder && !s.isParameter(root) {
 			rank = rankLocal
 			k.object(root, t)
