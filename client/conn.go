@@ -431,13 +431,19 @@ func (c *Conn) ahead() time.Duration {
 }
 
 // look compares the clocks. The monotonic one stands still while the machine sleeps, so where the wall clock has gone on
-// without it, that was so. It may also have been set; then one ping goes out that nobody needs. The caller holds mu.
-func (c *Conn) look() {
+// without it, that was so. It may also have been set; then one ping goes out that nobody needs. Where the monotonic clock
+// counts sleep, or the program alone was stopped, it is the look that comes too late, by so much. That may also be because
+// the machine has too much to do, and so it ends no backoff: many clients in one program would come back at once. The
+// caller holds mu.
+func (c *Conn) look(late time.Duration) {
 	ahead := c.ahead()
 	jump := (ahead - c.wall).Milliseconds()
 	c.wall = ahead
-	if jump > c.policy.Heartbeat.Late {
+	most := c.policy.Heartbeat.Late
+	if jump > most {
 		c.asleep += jump
+	}
+	if jump > most || late.Milliseconds() > most && c.policy.up {
 		c.step(event{kind: "wake"})
 	}
 }
@@ -532,11 +538,20 @@ func (c *Conn) until(at int64) time.Duration {
 
 // wait waits for what was armed, and looks at the clocks on the way.
 func (c *Conn) wait(armed int, name string, at int64) {
+	left := c.until(at)
+	next := min(left, lookEvery)
+	due := time.Since(c.base) + next
 	c.busy++
-	c.timer = time.AfterFunc(min(c.until(at), lookEvery), func() {
+	c.timer = time.AfterFunc(next, func() {
 		defer c.done()
 		c.mu.Lock()
-		c.look()
+		if c.armed == armed {
+			late := time.Since(c.base) - due
+			if next == left {
+				late = 0 // the policy sees that by itself
+			}
+			c.look(late)
+		}
 		switch {
 		case c.armed != armed: // cleared, or armed anew because of what look saw
 		case c.until(at) > 0:

@@ -14,7 +14,8 @@
 //
 // Every 5 seconds, while a timer is set, a Conn compares the wall clock with the monotonic one. Where it has gone on for
 // more than Heartbeat.Late without it, the machine was asleep (or a virtual machine paused, or the clock set): the
-// connection is asked at once, no pong is missed for it, and a wait of the backoff ends. Of the network a Conn watches
+// connection is asked at once, no pong is missed for it, and a wait of the backoff ends. Where the Conn looks that late,
+// the program was stopped, or has too much to do: then the connection is asked, and no more. Of the network a Conn watches
 // nothing but its own connection. A program that knows more tells it by Options.Network.
 //
 // # Contexts

@@ -102,6 +102,32 @@ func TestSleepBackoff(t *testing.T) {
 	}
 }
 
+// TestStopped: a program that was stopped, on a machine that was not, notices by looks that come late.
+func TestStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s, network, l := connect(t, &Options{})
+		look := func(late time.Duration) {
+			c.mu.Lock()
+			c.look(late)
+			c.mu.Unlock()
+			c.tell()
+		}
+		look(2 * time.Second) // a machine may be busy
+		l.want(t)
+		look(2001 * time.Millisecond)
+		ping := s.next()
+		l.want(t, "waiting-pong: wake")
+		s.send(ws.OpPong, string(ping.Payload))
+		l.want(t, "idle: pong")
+
+		_ = s.conn.Close()
+		l.want(t, "backoff: error")
+		look(time.Minute) // is no reason to be back before the others
+		l.want(t)
+		end(t, c, network.accept(t))
+	})
+}
+
 // TestNetwork: a program that knows of its network has its Conns wait for it.
 func TestNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
