@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -190,6 +191,9 @@ func agree(t *testing.T, stream []byte, noBody bool, cut int) {
 }
 
 func FuzzAnswer(f *testing.F) {
+	if files, err := filepath.Glob("testdata/fuzz/FuzzAnswer/seed-*"); err != nil || len(files) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
 	for _, s := range seeds {
 		f.Add([]byte(s.stream), s.noBody, len(s.stream)/2)
 	}

@@ -92,7 +92,7 @@ func TestAim(t *testing.T) {
 func TestAimShares(t *testing.T) {
 	active := runtime.GOMAXPROCS(0)
 	for loops := 1; loops <= 7; loops++ {
-		for conns := loops; conns <= 23; conns++ {
+		for conns := loops; conns <= 12; conns++ {
 			f := newFleet(t, fleet.Config{Target: netip.MustParseAddrPort("127.0.0.1:1"), Conns: conns, Loops: loops, Log: quiet()})
 			for n := -1; n <= conns+3; n++ {
 				f.Aim(n)

@@ -197,7 +197,7 @@ func TestTLSCut(t *testing.T) {
 		f := startFleet(t, fleet.Config{Target: h.addr, Conns: 2, TLS: &tls.Config{RootCAs: a.pool(), ServerName: "test.example"}})
 		reach(t, ctx, f, 2, 2)
 		err := f.Each(ctx, func(c fleet.Client) {
-			for range 8 { // more than sockets hold
+			for range 4 { // more than sockets hold
 				if full {
 					c.Say(ws.OpBinary, make([]byte, 1<<20))
 				}
