@@ -86,7 +86,7 @@ var layout = map[string]row{
 	"bench/target":  {},
 	"bench/run":     {imports: "bench/target internal/fleet ws", process: true},
 	"bench/push":    {imports: "bench/target internal/fleet internal/sys ws", process: true},
-	"bench/trace":   {imports: "internal/trace", process: true},
+	"bench/trace":   {imports: "internal/trace", outside: "github.com/cilium/ebpf", process: true},
 	"bench/million": {imports: "bench/target internal/fleet internal/sys ws", process: true},
 }
 

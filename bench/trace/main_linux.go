@@ -4,6 +4,9 @@
 // tracing and without alternate. What the kernel does for the server is charged on loopback to whoever made it do so, often the client's
 // process: so the added cost is that of both processes together, and it is held against what the server's spends without.
 //
+// On a machine that does other work the difference of two rounds is mostly noise. So a round of its own adds up what tracing spends: the kernel's
+// clock of the probes (BPF_ENABLE_STATS), and the processor time of the thread that reads events, and of Tag.
+//
 //	go run ./bench/trace            # A/B rounds, then 10,000 connections a second for 30 s
 package main
 
@@ -16,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -26,13 +30,16 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/longwire/longwire/internal/trace"
 )
 
 func main() {
-	serving := flag.String("serve", "", "what this process itself uses: off, idle or on")
-	modes := flag.String("modes", "off,on", "the rounds' modes in turn: off, idle (probes attached, another's listener), on")
+	serving := flag.String("serve", "", "what this process itself uses: off, idle, on or timed")
+	modes := flag.String("modes", "off,on", "the rounds' modes in turn: off, idle (probes attached, another's listener), on, timed")
 	rounds := flag.Int("rounds", 4, "rounds of each mode")
 	each := flag.Duration("each", 5*time.Second, "how long a round is")
 	long := flag.Duration("for", 30*time.Second, "how long events are counted at the end; 0 is not at all")
@@ -65,12 +72,17 @@ type round struct {
 	Lost      uint64            `json:"lost"`
 	Missed    uint64            `json:"missed"`
 	Verdicts  map[string]uint64 `json:"verdicts"`
+
+	// With mode timed, in µs for each connection.
+	Probes map[string]float64 `json:"probes_us,omitempty"`
+	Reader float64            `json:"reader_us,omitempty"`
+	Tag    float64            `json:"tag_us,omitempty"`
 }
 
 // serve is the server's process: it prints its port, serves until its input ends, and prints what came of it.
 func serve(mode string) error {
-	if !slices.Contains([]string{"off", "idle", "on"}, mode) {
-		return fmt.Errorf("mode %q: want off, idle or on", mode)
+	if !slices.Contains([]string{"off", "idle", "on", "timed"}, mode) {
+		return fmt.Errorf("mode %q: want off, idle, on or timed", mode)
 	}
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -86,6 +98,7 @@ func serve(mode string) error {
 	r := round{Mode: mode, Verdicts: make(map[string]uint64)}
 	var tracer *trace.Tracer
 	var ended, untagged atomic.Uint64
+	var reader, tag time.Duration
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	done := make(chan error, 1)
@@ -97,19 +110,22 @@ func serve(mode string) error {
 				ended.Add(1)
 			}
 			r.Verdicts[e.Life.Verdict().String()]++
-		}})
+		}, Idle: func() { reader = cpu(syscall.RUSAGE_THREAD) }})
 		if err != nil {
 			return err
 		}
 		if tracer.Level() != trace.LevelBPF {
 			return fmt.Errorf("no probes: %v", tracer.Refused())
 		}
-		if mode == "on" {
+		if mode != "idle" {
 			if err := tracer.TrackListener(fd); err != nil {
 				return err
 			}
 		}
-		go func() { done <- tracer.Run(ctx) }()
+		go func() {
+			runtime.LockOSThread() // so that its time is the thread's
+			done <- tracer.Run(ctx)
+		}()
 	} else {
 		done <- nil
 	}
@@ -119,14 +135,27 @@ func serve(mode string) error {
 		runtime.LockOSThread()
 		failed <- loop(fd, func(conn int) error {
 			n := conns.Add(1)
-			if mode != "on" {
+			if mode != "on" && mode != "timed" {
 				return nil
 			}
 			var id [16]byte
 			binary.LittleEndian.PutUint64(id[:], n)
-			return tracer.Tag(conn, id)
+			if mode == "on" {
+				return tracer.Tag(conn, id)
+			}
+			began := threadTime()
+			err := tracer.Tag(conn, id)
+			tag += threadTime() - began
+			return err
 		})
 	}()
+	if mode == "timed" {
+		stats, err := ebpf.EnableStats(0) // BPF_STATS_RUN_TIME
+		if err != nil {
+			return err
+		}
+		defer func() { _ = stats.Close() }()
+	}
 	before := cpu(syscall.RUSAGE_SELF)
 	fmt.Println(name.(*syscall.SockaddrInet4).Port)
 	input := make(chan struct{})
@@ -168,11 +197,46 @@ func serve(mode string) error {
 			return err
 		}
 		r.Lost, r.Missed = s.Lost, s.Missed
+		if mode == "timed" {
+			if r.Probes, err = probes(r.Conns); err != nil {
+				return err
+			}
+			r.Reader, r.Tag = perConn(reader, r.Conns), perConn(tag, r.Conns)
+		}
 		if err := tracer.Close(); err != nil {
 			return err
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// probes is what each probe of this machine took, for each connection. Those of other processes that trace would count, too.
+func probes(conns uint64) (map[string]float64, error) {
+	spent := make(map[string]float64)
+	id := ebpf.ProgramID(0)
+	for range 100000 {
+		next, err := ebpf.ProgramGetNextID(id)
+		if errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		id = next
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue // it has gone meanwhile
+		}
+		info, err := p.Info()
+		stats, err2 := p.Stats()
+		if err := errors.Join(err, err2, p.Close()); err != nil {
+			return nil, err
+		}
+		if info.Type == ebpf.Tracing && strings.HasPrefix(info.Name, "on_") && stats.Runtime > 0 {
+			spent[info.Name] += perConn(stats.Runtime, conns)
+		}
+	}
+	return spent, nil
 }
 
 // loop accepts connections until the listener is shut down.
@@ -206,6 +270,14 @@ func loop(fd int, accepted func(int) error) error {
 
 func perConn(d time.Duration, conns uint64) float64 {
 	return float64(d.Microseconds()) / float64(max(conns, 1))
+}
+
+// threadTime is how long the calling thread has computed. Asking costs some tenths of a microsecond.
+func threadTime() time.Duration {
+	const threadClock = 3 // CLOCK_THREAD_CPUTIME_ID of linux/time.h
+	var t syscall.Timespec
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, threadClock, uintptr(unsafe.Pointer(&t)), 0)
+	return time.Duration(t.Nano())
 }
 
 // cpu is the time that a process has computed.
@@ -321,6 +393,24 @@ type result struct {
 	Long   *round  `json:"long,omitempty"`
 	Added  float64 `json:"added_us"`        // CPU for each connection, of both processes: median with less median without
 	Share  float64 `json:"share_of_server"` // of what the server's process alone spends without tracing
+	Timed  *round  `json:"timed"`
+}
+
+// timed is the round that adds up.
+func (all *result) timed(d time.Duration, rate int, without float64) error {
+	r, err := run("timed", d, rate)
+	if err != nil {
+		return err
+	}
+	all.Timed = &r
+	sum := r.Reader + r.Tag
+	fmt.Printf("timed: ")
+	for _, name := range slices.Sorted(maps.Keys(r.Probes)) {
+		sum += r.Probes[name]
+		fmt.Printf("%s %.2f, ", name, r.Probes[name])
+	}
+	fmt.Printf("Tag %.2f, reading events %.2f: %.1f µs a connection, %.0f %% of the server's process without (%.1f µs)\n", r.Tag, r.Reader, sum, 100*sum/without, without)
+	return nil
 }
 
 func measure(modes []string, rounds int, each, long time.Duration, rate int, out string) error {
@@ -355,7 +445,7 @@ func measure(modes []string, rounds int, each, long time.Duration, rate int, out
 	server := func(r round) float64 { return r.ServerCPU }
 	both := func(r round) float64 { return r.ServerCPU + r.ClientCPU }
 	for _, mode := range modes {
-		if mode == "off" || !slices.Contains(modes, "off") {
+		if mode == "off" || mode == "timed" || !slices.Contains(modes, "off") {
 			continue
 		}
 		added := median(mode, both) - median("off", both)
@@ -365,6 +455,9 @@ func measure(modes []string, rounds int, each, long time.Duration, rate int, out
 		if mode == "on" {
 			all.Added, all.Share = added, share
 		}
+	}
+	if err := all.timed(each, rate, median("off", server)); err != nil {
+		return err
 	}
 	lost := false
 	if long > 0 {

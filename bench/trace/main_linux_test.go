@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 
 // TestRounds has a short round of each mode: every end is told, with its session.
 func TestRounds(t *testing.T) {
-	for _, mode := range []string{"off", "idle", "on"} {
+	for _, mode := range []string{"off", "idle", "on", "timed"} {
 		r, err := run(mode, 200*time.Millisecond, 500)
 		if mode != "off" && err != nil && os.Geteuid() != 0 {
 			t.Skipf("the probes need root: %v", err)
@@ -27,11 +27,14 @@ func TestRounds(t *testing.T) {
 			t.Fatalf("%s: %v", mode, err)
 		}
 		ends := uint64(0)
-		if mode == "on" {
+		if mode == "on" || mode == "timed" {
 			ends = r.Conns
 		}
 		if r.Conns != 100 || r.Ended != ends || r.Untagged != 0 || r.Lost != 0 || r.Mode != mode {
 			t.Errorf("%s: %+v, want 100 connections and %d ends", mode, r, ends)
+		}
+		if timed := mode == "timed"; (r.Probes["on_state"] > 0) != timed || (r.Tag > 0) != timed {
+			t.Errorf("%s: probes %v, Tag %v µs", mode, r.Probes, r.Tag)
 		}
 	}
 	if _, err := run("sideways", time.Millisecond, 1); err == nil || strings.Contains(err.Error(), "panic") {

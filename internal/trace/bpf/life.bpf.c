@@ -273,7 +273,6 @@ int on_state(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 	u8 from = ctx[1], to = ctx[2];
 	struct life *l;
-	u64 now;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0; // the tracepoint is that of MPTCP, SCTP and DCCP, too
@@ -281,7 +280,6 @@ int on_state(u64 *ctx)
 	l = life_of(sk, from == TCP_LISTEN && to == TCP_SYN_RECV ? TCP_SYN_RECV : from);
 	if (!l || from == to) // close() after shutdown() sets the state anew
 		return 0;
-	now = bpf_ktime_get_ns();
 	count(TRANSITIONS + ((from & 15) << 4 | (to & 15)));
 	if ((l->path & 15) != to)
 		l->path = l->path << 4 | (to & 15);
@@ -291,32 +289,32 @@ int on_state(u64 *ctx)
 			locate(sk, &l->place);
 		break;
 	case TCP_ESTABLISHED:
-		l->established = now;
+		l->established = bpf_ktime_get_ns();
 		locate(sk, &l->place);
 		break;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
 		if (!l->fin_sent) {
-			l->fin_sent = now;
+			l->fin_sent = bpf_ktime_get_ns();
 			if (exiting())
 				l->flags |= CLOSED_BY_EXIT;
 		}
 		break;
 	case TCP_CLOSE_WAIT:
 	case TCP_CLOSING:
-		l->fin_received = now;
+		l->fin_received = bpf_ktime_get_ns();
 		break;
 	case TCP_CLOSE:
 		tally(sk, l);
+		l->closed = bpf_ktime_get_ns();
 		if (!l->error && !l->rst_received) {
 			// The client's FIN in FIN_WAIT2 has no state of its own: TIME_WAIT is another kind of socket.
 			if (!l->fin_received && sk->__sk_common.skc_flags & 1UL << enum_value(enum sock_flags, SOCK_DONE))
-				l->fin_received = now;
+				l->fin_received = l->closed;
 			// Without an error this is close() itself; timers and packets come on top of any task.
 			if (!l->fin_sent && exiting())
 				l->flags |= CLOSED_BY_EXIT;
 		}
-		l->closed = now;
 		break;
 	}
 	step(sk, l, STEP_STATE, 0, from, to);
