@@ -20,7 +20,7 @@ import (
 var screenshots = flag.String("screenshots", "", "directory for pictures of the page; empty takes none")
 
 // hostile is what a name may be at its worst.
-const hostile = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u2028\u2029{{.}}`${1}\\"
+const hostile = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u2028\u2029\u202e\u2066{{.}}`${1}\\"
 
 // everything is a page with a block of each kind, and names as given.
 func everything(name string) *Page {
@@ -114,7 +114,7 @@ func TestVendored(t *testing.T) {
 	if m == nil || !strings.HasPrefix(uplotJS, "/*! https://github.com/leeoniya/uPlot (v"+string(m[1])+") */") {
 		t.Errorf("scripts/uplot is about version %s, uplot.js begins with %.60s", m, uplotJS)
 	}
-	if strings.Contains(script+style, "</") || strings.Contains(script+style, "<!--") || strings.Contains(script+style, "\r") {
+	if strings.Contains(script+style, "</") || strings.Contains(script+style, "<!--") || strings.Contains(script+style, "\r") || directions.Replace(script+style) != script+style {
 		t.Error("script or style has what would end it, or what a browser reads in another way")
 	}
 }
@@ -128,6 +128,9 @@ func TestHostileNames(t *testing.T) {
 		if bad[0] == '<' && strings.Contains(body, bad) || strings.Contains(data, bad) {
 			t.Errorf("the page has %q", bad)
 		}
+	}
+	if i := strings.IndexAny(html, "\u202e\u2066"); i >= 0 {
+		t.Errorf("the page turns the direction of its text: %q", html[i:i+20])
 	}
 	if n := strings.Count(html, "</script>"); n != 2 {
 		t.Errorf("%d ends of scripts, want 2", n)

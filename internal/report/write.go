@@ -48,6 +48,10 @@ var (
 	}).Parse(pageHTML))
 )
 
+// directions takes out what turns the direction of the text behind it: a name must not change what stands beside it.
+var directions = strings.NewReplacer("\u202a", "\ufffd", "\u202b", "\ufffd", "\u202c", "\ufffd", "\u202d", "\ufffd", "\u202e", "\ufffd",
+	"\u2066", "\ufffd", "\u2067", "\ufffd", "\u2068", "\ufffd", "\u2069", "\ufffd")
+
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
@@ -195,7 +199,7 @@ func (p *Page) Write(w io.Writer) error {
 	if err := layout.Execute(&out, v); err != nil {
 		return fmt.Errorf("report: page: %w", err)
 	}
-	_, err = w.Write(out.Bytes())
+	_, err = directions.WriteString(w, out.String())
 	return err
 }
 

@@ -21,17 +21,18 @@ type Verdict string
 
 // The verdicts, of the second run against the first.
 const (
-	Worse    Verdict = "worse"   // by more than the noise
-	Better   Verdict = "better"  // by more than the noise
-	Same     Verdict = "same"    // no difference beyond the noise
-	Unknown  Verdict = "unknown" // the noise is not known, or one run does not have the figure
-	Unlike   Verdict = "unlike"  // the runs are not of the same load
-	leastGap         = 0.01      // of a figure: a smaller difference is never told, however little noise there is
-	burst            = 10        // errors, where the other run has none, that are no chance
-	fewPairs         = 8         // pairs of samples: with less the noise is not known
-	longStep         = 20        // pairs of samples: shorter steps are taken together, since their noise can't be told from what they did
-	sigmas           = 3.29      // half the width of an interval that has 99.9 % of a normal distribution
-	maxShift         = 0.5       // seconds between two samples that are held against each other, if they are a second apart
+	Worse     Verdict = "worse"   // by more than the noise
+	Better    Verdict = "better"  // by more than the noise
+	Same      Verdict = "same"    // no difference beyond the noise
+	Unknown   Verdict = "unknown" // the noise is not known, or one run does not have the figure
+	Unlike    Verdict = "unlike"  // the runs are not of the same load
+	leastGap          = 0.01      // of a figure: a smaller difference is never told, however little noise there is
+	burst             = 10        // errors, where the other run has none, that are no chance
+	mostNoise         = 0.25      // of a figure: with more the runs are not called the same
+	fewPairs          = 8         // pairs of samples: with less the noise is not known
+	longStep          = 20        // pairs of samples: shorter steps are taken together, since their noise can't be told from what they did
+	sigmas            = 3.29      // half the width of an interval that has 99.9 % of a normal distribution
+	maxShift          = 0.5       // seconds between two samples that are held against each other, if they are a second apart
 )
 
 // Comparison is two runs side by side. Its JSON form is stable.
@@ -391,9 +392,13 @@ func (f *Figure) judge(a, b []float64, steps []int, how int) {
 		return
 	}
 	f.Effect, f.Low, f.High = &effect, &low, &high
-	f.Verdict = Same
-	if (low > 0 || high < 0) && (f.Absolute || math.Abs(effect) >= leastGap) {
+	switch {
+	case (low > 0 || high < 0) && (f.Absolute || math.Abs(effect) >= leastGap):
 		f.decide(effect)
+	case !f.Absolute && (low < -mostNoise || high > mostNoise):
+		f.Why = fmt.Sprintf("the noise would hide a difference of %g %%", mostNoise*100)
+	default:
+		f.Verdict = Same
 	}
 }
 
@@ -573,7 +578,8 @@ func (f *Figure) effectText() string {
 	case f.Absolute:
 		return fmt.Sprintf("%+.3g/s (%+.3g to %+.3g)", *f.Effect, *f.Low, *f.High)
 	case *f.Effect > 2:
-		return fmt.Sprintf("× %.3g (%.3g to %.3g)", *f.Effect+1, max(0, *f.Low+1), *f.High+1)
+		times := report.Count.Format
+		return fmt.Sprintf("× %s (%s to %s)", times(*f.Effect+1), times(max(0, *f.Low+1)), times(*f.High+1))
 	}
 	return fmt.Sprintf("%+.1f %% (%+.1f to %+.1f)", *f.Effect*100, max(-100, *f.Low*100), *f.High*100)
 }
@@ -583,7 +589,7 @@ func (f *Figure) changeText() string {
 	case f.Change == nil:
 		return "–"
 	case *f.Change > 2:
-		return fmt.Sprintf("× %.3g", *f.Change+1)
+		return "× " + report.Count.Format(*f.Change+1)
 	}
 	return fmt.Sprintf("%+.1f %%", *f.Change*100)
 }

@@ -160,6 +160,14 @@ func TestCompareOddRuns(t *testing.T) {
 	if f := few.of(t, "throughput"); f.Verdict != Unknown || f.Effect != nil || !strings.Contains(strings.Join(few.Notes, "\n"), "only 5 samples") {
 		t.Errorf("five samples: %+v, notes %q", f, few.Notes)
 	}
+	// Samples that vary too much to tell are not called the same.
+	y = plausible
+	y.noise = 0.8
+	x := y.report()
+	y.seed++
+	if f := Compare(x, y.report()).of(t, "latency p50"); f.Verdict != Unknown || !strings.Contains(f.Why, "hide") {
+		t.Errorf("latencies that vary by 80 %%: %s, %s, %q", f.Verdict, f.effectText(), f.Why)
+	}
 	// Samples of another level are not held against each other.
 	y = plausible
 	y.conns *= 2
@@ -242,7 +250,6 @@ func TestCompareInBrowser(t *testing.T) {
 	b := reporttest.Start(t)
 	y := plausible
 	y.seed, y.breaks = 7, true
-	y.seconds = 75
 	c := Compare(plausible.report(), y.report())
 	file := filepath.Join(t.TempDir(), "comparison.html")
 	if err := os.WriteFile(file, []byte(htmlOf(t, func(w *bytes.Buffer) error { return c.WriteHTML(w) })), 0o600); err != nil {
