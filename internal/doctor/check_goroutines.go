@@ -131,7 +131,7 @@ func crowdsOf(e *Evidence, p places) map[string]*crowd {
 	for _, c := range crowds {
 		c.trend = trendOf(at, c.counts)
 		t := c.trend
-		c.grows = t.confidence >= 0.99 && !t.fell && !levelsOff(at, c.counts) && beyondChance(t.first, t.last)
+		c.grows = t.confidence >= 0.99 && !t.fell && !stops(at, c.counts) && beyondChance(t.first, t.last)
 		// More goroutines under more load come and go; those that leak stay.
 		if c.before >= 5 && float64(c.stayed) < 0.6*float64(c.before) {
 			c.grows = false

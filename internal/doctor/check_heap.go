@@ -112,8 +112,8 @@ func (e *Evidence) heapAxis() axis {
 
 // grows says whether a site's memory grows as a leak's does: beyond chance, all the time, and with no sign of an end. total is
 // the trend of the whole heap after collections, which is exact: where that grows all the time, few samples tell where.
-// kept says that the source has a collection or registry that keeps what the site allocates.
-func (g *site) grows(a axis, total trend, kept bool) (t trend, ok bool) {
+// kept says that the source has a collection or registry that keeps what the site allocates, cache that it is one that is looked up.
+func (g *site) grows(a axis, total trend, kept, cache bool) (t trend, ok bool) {
 	n := len(g.bytes)
 	t = trendOf(a, g.bytes)
 	if t.confidence < 0.99 || t.last <= t.first {
@@ -135,13 +135,14 @@ func (g *site) grows(a axis, total trend, kept bool) (t trend, ok bool) {
 	}
 	taken := g.samples[n-1] - g.samples[0]
 	share := (t.last - t.first) / max(1, total.last-total.first)
+	levelling := total.levelling || cache && total.rarer
 	switch {
-	case total.surely() && share >= 1.0/6:
+	case total.surely() && !levelling && share >= 1.0/6:
 		return t, taken >= 2 || kept && taken >= 0.9
-	case total.confidence > 0 && total.levelling && share >= 0.5:
+	case total.confidence > 0 && levelling && share >= 0.5:
 		return t, false // the site's own figures are too coarse to show it
 	}
-	if levelsOff(a, g.samples) {
+	if levelsOff(a, g.samples, cache) {
 		return t, false
 	}
 	return t, beyondChance(median(g.samples[:n/4]), median(g.samples[n-n/4:]))
@@ -198,7 +199,7 @@ func askHeap(e *Evidence) []Finding {
 	for _, key := range slices.Sorted(maps.Keys(sites)) {
 		g := sites[key]
 		if g.own < 0 {
-			if t, ok := g.grows(at, total, false); ok {
+			if t, ok := g.grows(at, total, false, false); ok {
 				foreign = append(foreign, growing{site: g, trend: t})
 			}
 			continue
@@ -222,7 +223,7 @@ func askHeap(e *Evidence) []Finding {
 	for _, k := range slices.Sorted(maps.Keys(byLine)) {
 		// What is kept at one line is one thing, however many lines allocate it: the key, the value, the map.
 		g := merge(byLine[k])
-		t, ok := g.grows(at, total, g.kept && g.keep.rank >= rankContainer)
+		t, ok := g.grows(at, total, g.kept && g.keep.rank >= rankContainer, e.Source.bounds(g.keep.Holder).lookedUp)
 		g.trend = t
 		if !ok && !full[k] {
 			continue

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -252,7 +253,7 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 			cpu = s.CPU
 		}
 	}
-	err = c.looks(ctx, pl.looks, begin, func(i int) error { return c.look(ctx, e, p, pl, pid, i, begin) })
+	err = c.looks(ctx, pl.looks, begin, func(i int) error { return c.look(ctx, e, p, &pl, pid, i, begin) })
 	if err != nil {
 		return err
 	}
@@ -277,7 +278,8 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 // plan is how often to look, and whether to ask for collections.
 type plan struct {
 	looks       int
-	collections int
+	every       int // ask for a collection before each so many looks; 0 is never
+	collections int // asked for so far
 	text        string
 }
 
@@ -294,33 +296,32 @@ func (c *Collector) plan(m MemStats, size int) plan {
 	for pl.looks > 8 && time.Duration(pl.looks)*answer > time.Duration(float64(c.For)*(costShare-gcShare)) {
 		pl.looks--
 	}
-	gc := time.Millisecond/2 + time.Duration(m.HeapAlloc>>20)*time.Millisecond
-	budget := time.Duration(float64(c.For) * gcShare)
-	why := ""
+	gc, budget := collectionCost(m.HeapAlloc), time.Duration(float64(c.For)*gcShare)
+	pl.text = fmt.Sprintf("%d looks at heap and goroutines, about %s each", pl.looks, answer.Round(time.Millisecond))
 	switch {
 	case c.NoGC:
-		why = "as it was asked"
-	case time.Duration(pl.looks)*gc <= budget:
-		pl.collections = pl.looks
-	case 8*gc <= budget:
-		pl.looks, pl.collections = 8, 8
+		pl.text += ", with no collection asked for"
+	case gc > budget:
+		pl.text += fmt.Sprintf(", with no collection asked for, since one of a heap of %s may cost %s of CPU", bytesText(float64(m.HeapAlloc)), gc.Round(time.Millisecond))
 	default:
-		why = fmt.Sprintf("since one of a heap of %s would cost about %s of CPU", bytesText(float64(m.HeapAlloc)), gc)
-	}
-	pl.text = fmt.Sprintf("%d looks at heap and goroutines, about %s each", pl.looks, answer.Round(time.Millisecond))
-	if pl.collections > 0 {
-		pl.text += fmt.Sprintf(", each after a collection that is asked for (about %s of CPU)", gc.Round(time.Millisecond))
-	} else {
-		pl.text += ", with no collection asked for, " + why
+		// The first tells what is alive, and so how many of the others can be had.
+		pl.every = 1
+		pl.text += fmt.Sprintf(", after collections that are asked for (%s of CPU at most, all together)", max(gc, budget).Round(time.Millisecond))
 	}
 	return pl
 }
 
+// collectionCost is about what a collection takes, by what is alive.
+func collectionCost(alive uint64) time.Duration {
+	return time.Millisecond/2 + time.Duration(alive>>20)*time.Millisecond
+}
+
 // look gathers what there is at one moment.
-func (c *Collector) look(ctx context.Context, e *Evidence, p *profiler, pl plan, pid, i int, begin time.Time) error {
+func (c *Collector) look(ctx context.Context, e *Evidence, p *profiler, pl *plan, pid, i int, begin time.Time) error {
 	query := url.Values{}
-	if pl.collections > 0 {
+	if pl.every > 0 && (i%pl.every == 0 || i == pl.looks-1) {
 		query.Set("gc", "1")
+		pl.collections++
 	}
 	b, err := p.get(ctx, "heap", query)
 	if err != nil {
@@ -340,6 +341,11 @@ func (c *Collector) look(ctx context.Context, e *Evidence, p *profiler, pl plan,
 		return err
 	}
 	e.Memory = append(e.Memory, m)
+	if all := float64(pl.looks) * float64(collectionCost(m.HeapAlloc)); i == 0 && pl.every > 0 {
+		if pl.every = int(math.Ceil(all / (float64(c.For) * gcShare))); pl.every > pl.looks/2 {
+			pl.every = 0
+		}
+	}
 	if pid > 0 {
 		if s, err := SampleProcess(c.Root, pid, at); err == nil {
 			e.Process = append(e.Process, s)

@@ -232,7 +232,7 @@ func logSeries(name string, e *Evidence) {
 	}
 	b.WriteByte('\n')
 	for _, k := range keys[:min(4, len(keys))] {
-		t, ok := sites[k].grows(e.heapAxis(), total, false)
+		t, ok := sites[k].grows(e.heapAxis(), total, false, false)
 		g := &growing{site: sites[k]}
 		if g.own >= 0 {
 			g.locate(e, e.places())

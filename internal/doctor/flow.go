@@ -881,12 +881,13 @@ func (s *Source) pairs(k Keep, b bound) bool {
 
 // bound is what the source does against a holder's growth.
 type bound struct {
-	checked bool  // its length is compared before something is stored or evicted
-	most    int64 // what it is compared with, 0 if that is no constant
-	shrunk  bool  // something is taken out, or it is begun anew
-	shrinks Line
-	nodes   []ast.Node // all that make it smaller
-	drained bool       // a channel that is received from
+	checked  bool  // its length is compared before something is stored or evicted
+	most     int64 // what it is compared with, 0 if that is no constant
+	shrunk   bool  // something is taken out, or it is begun anew
+	shrinks  Line
+	nodes    []ast.Node // all that make it smaller
+	drained  bool       // a channel that is received from
+	lookedUp bool       // a map that is asked whether it has something
 }
 
 // bounds looks for what keeps a holder small.
@@ -931,6 +932,8 @@ func (s *Source) bounds(o types.Object) (b bound) {
 			switch p.Sel.Name {
 			case "Remove", "Delete", "LoadAndDelete", "CompareAndDelete", "Clear", "Init", "Pop", "PopFront", "PopBack", "Reset", "Truncate":
 				shrink(c)
+			case "Load", "Get", "LoadOrStore":
+				b.lookedUp = true
 			case "Len":
 				if cmp, ok := s.parents[c].(*ast.BinaryExpr); ok && s.limits(cmp, c, &b) {
 					b.checked = true
@@ -939,6 +942,10 @@ func (s *Source) bounds(o types.Object) (b bound) {
 		case *ast.UnaryExpr:
 			if p.Op == token.ARROW {
 				b.drained = true
+			}
+		case *ast.IndexExpr:
+			if a, ok := s.parents[p].(*ast.AssignStmt); ok && len(a.Lhs) == 2 && len(a.Rhs) == 1 && a.Rhs[0] == ast.Expr(p) {
+				b.lookedUp = true
 			}
 		case *ast.RangeStmt:
 			if _, ok := typeOf(o).(*types.Chan); ok && p.X == e {

@@ -15,6 +15,8 @@ type trend struct {
 	// levelling: the second half rises at less than half the pace of the first, or the end does not rise at all. A cache
 	// that fills to its limit and a pool that grows to its size do that; a leak has no reason to.
 	levelling bool
+	// rarer is the same without regard to how many objects were allocated meanwhile, for caches.
+	rarer     bool
 	fell      bool // it dropped by a third of its range at some time: what drops is let go of
 	steps     int  // how often it rose
 	stepsLate int  // of them, in the second half
@@ -26,11 +28,34 @@ type axis struct {
 	// work is the CPU time that the program had used, nil where it is not known. Where the CPUs are shared or the load is uneven, a
 	// leak keeps its pace by the work done and not by the clock.
 	work []time.Duration
+	// mallocs is how many objects the program had allocated, nil where it is not known: another measure of work. It says nothing of a
+	// cache that stores what it does not have, whose own stores may be most of what is allocated.
+	mallocs []time.Duration
+}
+
+// clocks are the measures along which growth has to slow down before it is taken to come to an end.
+func (a axis) clocks(cache bool) [][]time.Duration {
+	list := [][]time.Duration{a.times}
+	if a.work != nil {
+		list = append(list, a.work)
+	}
+	if a.mallocs != nil && !cache {
+		list = append(list, a.mallocs)
+	}
+	return list
 }
 
 // workAxis makes an axis of the work at each moment, from samples of the process.
 func workAxis(e *Evidence, times []time.Duration) axis {
 	a := axis{times: times}
+	if len(e.Memory) == len(times) && len(times) > 1 {
+		for _, m := range e.Memory {
+			a.mallocs = append(a.mallocs, time.Duration(m.Mallocs))
+		}
+		if a.mallocs[len(times)-1] <= a.mallocs[0] {
+			a.mallocs = nil
+		}
+	}
 	if len(e.Process) < 2 {
 		return a
 	}
@@ -76,7 +101,13 @@ func trendOf(a axis, values []float64) (t trend) {
 		}
 	}
 	t.fell = falls(values)
-	t.levelling = slowsDown(times, values) && (a.work == nil || slowsDown(a.work, values))
+	t.levelling, t.rarer = true, true
+	for _, along := range a.clocks(false) {
+		t.levelling = t.levelling && slowsDown(along, values)
+	}
+	for _, along := range a.clocks(true) {
+		t.rarer = t.rarer && slowsDown(along, values)
+	}
 	return t
 }
 
@@ -178,9 +209,31 @@ func beyondChance(first, last float64) bool {
 	return last-first >= 4+3*math.Sqrt(max(first, 0))
 }
 
-// levelsOff says of a growing count of samples whether its growth comes to an end, by the clock and by the work done.
-func levelsOff(a axis, counts []float64) bool {
-	return countsLevelOff(a.times, counts) && (a.work == nil || countsLevelOff(a.work, counts))
+// levelsOff says of a growing count of samples whether its growth comes to an end, by the clock and by the work done. cache says that they
+// are stored when they are looked for and not there.
+func levelsOff(a axis, counts []float64, cache bool) bool {
+	for _, along := range a.clocks(cache) {
+		if !countsLevelOff(along, counts) {
+			return false
+		}
+	}
+	return true
+}
+
+// stops says whether a count that is exact has all but stopped growing in its last quarter.
+func stops(a axis, counts []float64) bool {
+	n := len(counts)
+	if n < 6 {
+		return false
+	}
+	q := n - 1 - n/4
+	for _, along := range a.clocks(false) {
+		before := (counts[q] - counts[0]) / max(1, float64(along[q]-along[0]))
+		if late := (counts[n-1] - counts[q]) / max(1, float64(along[n-1]-along[q])); late > before/5 {
+			return false
+		}
+	}
+	return true
 }
 
 // countsLevelOff says whether the second half grew at less than half of the pace of the first, and by less than chance explains, or the last

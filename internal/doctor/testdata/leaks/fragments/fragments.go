@@ -44,6 +44,6 @@ var once sync.Once
 
 // Handle answers one request.
 func Handle(id int) {
-	once.Do(func() { current.load(700_000) })
+	once.Do(func() { current.load(300_000) })
 	current.best()
 }
