@@ -615,10 +615,20 @@ func (c *Comparison) headline() string {
 		}
 		return fmt.Sprintf("%d figures are %s", n, what)
 	}
-	if c.Worse+c.Better == 0 {
-		return "no difference beyond the noise"
+	text := "no difference beyond the noise"
+	if c.Worse+c.Better > 0 {
+		text = count(c.Worse, "worse") + ", " + count(c.Better, "better")
 	}
-	return count(c.Worse, "worse") + ", " + count(c.Better, "better")
+	unknown := 0
+	for i := range c.Figures {
+		if c.Figures[i].Verdict == Unknown {
+			unknown++
+		}
+	}
+	if unknown > 0 {
+		text += fmt.Sprintf("; of %d nothing can be said", unknown)
+	}
+	return text
 }
 
 // WriteText writes the comparison for a terminal.
@@ -760,11 +770,17 @@ func (c *Comparison) charts() []report.Block {
 	var blocks []report.Block
 	x := [][]float64{times(c.a.Samples), times(c.b.Samples)}
 	add := func(ch report.Chart, series func(*Report) []float64, more ...func(*Report) []float64) {
+		least, most := math.Inf(1), 0.0
 		for i, r := range []*Report{c.a, c.b} {
 			for k, of := range append([]func(*Report) []float64{series}, more...) {
 				y := of(r)
 				if any, _ := present(y); !any {
 					continue
+				}
+				for _, v := range y {
+					if v > 0 {
+						least, most = min(least, v), max(most, v)
+					}
 				}
 				s := report.Series{Name: string(rune('a' + i)), X: x[i], Y: y, Color: i + 1, Dash: len(more) > 0 && k == 0}
 				if len(more) > 0 {
@@ -773,6 +789,7 @@ func (c *Comparison) charts() []report.Block {
 				ch.Series = append(ch.Series, s)
 			}
 		}
+		ch.Log = ch.Unit == report.Micros && most > logFrom*least
 		if slices.ContainsFunc(ch.Series, func(s report.Series) bool { _, more := present(s.Y); return more }) {
 			blocks = append(blocks, &ch)
 		}

@@ -381,6 +381,9 @@ func cpuNote(cpus int) string {
 	return fmt.Sprintf("100 %% is one CPU; the generator's machine has %d", cpus)
 }
 
+// logFrom is how many times the shortest the longest time of a chart has to be for it to be logarithmic.
+const logFrom = 50
+
 // percentileChart adds a chart of the percentiles of what of gives, and of a second distribution, dotted.
 func (r *Report) percentileChart(blocks *[]report.Block, x []float64, title, note string, of, second func(*Sample) *Quantile) bool {
 	c := &report.Chart{Title: title, Note: note, Unit: report.Micros}
@@ -406,7 +409,7 @@ func (r *Report) percentileChart(blocks *[]report.Block, x []float64, title, not
 			c.Series = append(c.Series, report.Series{Name: "service " + q.name, X: x, Y: y, Color: []int{3, 7, 1, 5, 4}[i], Dash: true})
 		}
 	}
-	c.Log = most > 50*least
+	c.Log = most > logFrom*least
 	*blocks = append(*blocks, c)
 	return true
 }

@@ -9,7 +9,7 @@ import (
 	"reflect"
 )
 
-// maxReport bounds what ReadReport reads. A day of samples is a tenth of it.
+// maxReport bounds what ReadReport reads. A day of samples is a third of it.
 const maxReport = 512 << 20
 
 // WriteJSON writes the report in its stable form, docs/stress-report.md. A figure that is no number becomes 0, or null
