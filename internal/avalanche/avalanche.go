@@ -29,6 +29,7 @@ type Clients struct {
 	Attempted int64 // connects begun
 	Opened    int64 // handshakes complete
 	Open      int64 // now
+	Lost      int64 // after they stood, and not by the clients
 	Failed    Failures
 	// Of the interval, zero where nothing was measured: the 99th percentile from a connect's begin until the TCP conn
 	// stood, from then until the handshake was answered, and of what the step is about.
@@ -105,7 +106,8 @@ type Target struct {
 	Known                        bool
 	Gone                         bool  // it was there and is not any more
 	Descriptors, DescriptorLimit int64 // now; 0 is not known
-	Resident, MemoryLimit        uint64
+	Resident                     uint64
+	MemoryUsed, MemoryLimit      uint64 // what counts against the limit; 0 is not known
 	CPU                          time.Duration
 	CPUs                         float64 // it may use; 0 is not known
 	Kills                        uint64  // in its cgroup, for want of memory
@@ -117,6 +119,8 @@ type Step struct {
 	Level      int64 // conns, or arrivals a second
 	Broken     bool  // it did not hold what was asked
 	Why        string
+	// Timeout is how long an attempt may take: one that failed for want of an answer began so long before. Zero is not known.
+	Timeout time.Duration
 }
 
 // Cause is what began an avalanche.

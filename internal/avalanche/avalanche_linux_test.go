@@ -69,13 +69,33 @@ func serve(role string) error {
 		if err != nil {
 			return err
 		}
-		for sys.Resident() < uint64(limit)/100*96 {
+		var p sys.Process
+		look := func() error {
+			var err error
+			p, err = sys.ReadProcess(os.DirFS("/"), os.Getpid())
+			return err
+		}
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for range 2000 { // until it is in its cgroup
+			if err := look(); err != nil {
+				return err
+			}
+			if p.MemoryLimit == uint64(limit) {
+				break
+			}
+			<-tick.C
+		}
+		for p.MemoryUsed < uint64(limit)/100*96 {
 			b, err := unix.Mmap(-1, 0, 256<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 			if err != nil {
 				return err
 			}
 			for i := 0; i < len(b); i += 4096 {
 				b[i] = 1
+			}
+			if err := look(); err != nil {
+				return err
 			}
 		}
 	}
@@ -426,7 +446,7 @@ func TestRealMemoryLimit(t *testing.T) {
 	}
 	s.watch(pid)
 	// A sample of before it grew.
-	s.samples = append(s.samples, Sample{At: interval, Clients: s.clients, Target: Target{Known: true, Resident: 1 << 20, MemoryLimit: limit}})
+	s.samples = append(s.samples, Sample{At: interval, Clients: s.clients, Target: Target{Known: true, Resident: 1 << 20, MemoryUsed: 1 << 20, MemoryLimit: limit}})
 	s.steps = append(s.steps, Step{End: interval, Level: 4})
 	s.step(true, func() {
 		s.connect(20)

@@ -113,7 +113,7 @@ func (f *findings) queue() candidate {
 	}
 	short := lasts < pause
 	arrives := fmt.Sprintf("%.0f conns a second arrive at most, for which a backlog of %d lasts %v", f.arrivals, f.queueLimit, round(lasts))
-	stays := fmt.Sprintf("it stays full (%d of %d) while %.0f conns a second are accepted", f.queueMost, f.queueLimit, f.acceptance)
+	stays := fmt.Sprintf("it stays full (%d of %d) while %.0f conns a second open", f.queueMost, f.queueLimit, f.acceptance)
 	const (
 		longer = "a longer backlog in the server's listen call, and sysctl -w net.core.somaxconn above it"
 		faster = "accept on more threads or sockets (SO_REUSEPORT), and do nothing else there; a longer backlog only puts it off"
@@ -121,7 +121,7 @@ func (f *findings) queue() candidate {
 	switch {
 	case !full.seen:
 		return candidate{SlowAccept, f.queueGrows.when, High,
-			fmt.Sprintf("conns wait about %v in the accept queue (%d, limit %d), which %.0f a second leave", round(f.waiting), f.queueMost, f.queueLimit, f.acceptance) + f.cpu(), faster}
+			fmt.Sprintf("conns wait about %v in the accept queue (%d, limit %d), while %.0f a second open", round(f.waiting), f.queueMost, f.queueLimit, f.acceptance) + f.cpu(), faster}
 	case !f.stuck && (short || f.burst > f.queueLimit):
 		c := candidate{SmallBacklog, full.when, High, "the accept queue overflows, and is empty again soon: " + arrives, longer}
 		if !short {

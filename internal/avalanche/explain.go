@@ -53,10 +53,35 @@ type window struct {
 	during     []Sample // from the last sample before the step on
 }
 
+// origin is the step in which the attempts began that broke step i: where those that failed first waited in vain, it is
+// the one of a timeout earlier. What was seen since then belongs to it, and is no noise from before.
+func origin(steps []Step, i int, samples []Sample) int {
+	if steps[i].Timeout <= 0 {
+		return i
+	}
+	for k := range samples[min(1, len(samples)):] {
+		a, b := &samples[k], &samples[k+1]
+		if b.At <= steps[i].Begin || b.Clients.Failed.Sum() == a.Clients.Failed.Sum() {
+			continue
+		}
+		failed := b.Clients.Failed.minus(a.Clients.Failed)
+		if 2*(failed.Connect+failed.Handshake) < failed.Sum() {
+			return i
+		}
+		for i > 0 && steps[i].Begin > b.At-steps[i].Timeout {
+			i--
+		}
+		return i
+	}
+	return i
+}
+
 func newWindow(steps []Step, i int, samples []Sample) window {
+	first := origin(steps, i, samples)
 	w := window{step: steps[i]}
-	if i > 0 {
-		w.last = steps[i-1]
+	w.step.Begin = steps[first].Begin
+	if first > 0 {
+		w.last = steps[first-1]
 	}
 	end := steps[i].End
 	for _, s := range steps[i+1:] { // the effects may go on
@@ -65,7 +90,7 @@ func newWindow(steps []Step, i int, samples []Sample) window {
 		}
 		end = s.End
 	}
-	begin, _ := slices.BinarySearchFunc(samples, steps[i].Begin+1, func(s Sample, t time.Duration) int { return cmp.Compare(s.At, t) })
+	begin, _ := slices.BinarySearchFunc(samples, w.step.Begin+1, func(s Sample, t time.Duration) int { return cmp.Compare(s.At, t) })
 	stop, _ := slices.BinarySearchFunc(samples, end+1, func(s Sample, t time.Duration) int { return cmp.Compare(s.At, t) })
 	w.before = samples[:begin]
 	w.during = samples[max(begin-1, 0):max(stop, begin)]
@@ -105,8 +130,16 @@ func (w *window) rise(floor int64, get func(*Sample) uint64) sight {
 	if !s.seen {
 		return sight{}
 	}
-	s.figure = fmt.Sprintf("+%d", s.amount)
+	s.figure = fmt.Sprintf("+%d in %v", s.amount, round(w.during[len(w.during)-1].At-first.At))
 	return s
+}
+
+// most is how many conns were open at a time.
+func (w *window) most() (n int64) {
+	for i := range w.during {
+		n = max(n, w.during[i].Clients.Open)
+	}
+	return n
 }
 
 // reach looks for the first sample in which test holds; figure describes the highest by amount.
@@ -144,6 +177,7 @@ type findings struct {
 
 	noPort, noDescriptor, noMemory sight
 	failing, handshake, latency    sight
+	lost                           sight // conns that stood
 	late                           sight // failures for want of an answer
 	handshakesLate                 bool  // in most samples
 
@@ -215,6 +249,10 @@ func (w *window) examineClients(f *findings) {
 	}
 	// A tenth of the failures: fewer did not break the step.
 	few := f.failed / 10
+	f.lost = w.rise(f.floor(), func(s *Sample) uint64 { return uint64(s.Clients.Lost) })
+	if f.lost.seen {
+		f.lost.figure = fmt.Sprintf("%d of %d", f.lost.amount, max(f.lost.amount, w.most()))
+	}
 	part := func(what string, get func(Failures) int64) sight {
 		if get(f.failures) <= few {
 			return sight{}
@@ -252,14 +290,14 @@ func (w *window) examineClients(f *findings) {
 	f.handshakesLate = late > 1 && 2*late >= measured
 	f.late = w.rise(f.floor(), func(s *Sample) uint64 { return uint64(s.Clients.Failed.Handshake) })
 	f.handshake = w.reach(slow, func(s *Sample) string {
-		return fmt.Sprintf("p99 %v, connect %v", round(s.Clients.Handshake), round(s.Clients.Connect))
+		return fmt.Sprintf("p99 %v at most, connect %v", round(s.Clients.Handshake), round(s.Clients.Connect))
 	})
 	beforeLatency := usual(func(s *Sample) time.Duration { return s.Clients.Latency })
 	f.latency = w.reach(func(s *Sample) (int64, bool) {
 		l := s.Clients.Latency
 		return int64(l), beforeLatency > 0 && l >= slowFactor*beforeLatency
 	}, func(s *Sample) string {
-		return fmt.Sprintf("p99 %v → %v", round(beforeLatency), round(s.Clients.Latency))
+		return fmt.Sprintf("p99 %v → %v at most", round(beforeLatency), round(s.Clients.Latency))
 	})
 }
 
@@ -273,14 +311,17 @@ func (w *window) examineTarget(f *findings) {
 	})
 	f.gone = w.reach(func(s *Sample) (int64, bool) { return 0, s.Target.Known && s.Target.Gone }, func(*Sample) string { return "" })
 
-	resident := w.reach(func(s *Sample) (int64, bool) {
+	used := w.reach(func(s *Sample) (int64, bool) {
 		t := &s.Target
-		return int64(t.Resident >> 20), t.Known && t.MemoryLimit > 0 && t.Resident >= t.MemoryLimit/100*95
+		return int64(t.MemoryUsed >> 20), t.Known && t.MemoryLimit > 0 && t.MemoryUsed >= t.MemoryLimit/100*95
 	}, func(s *Sample) string {
-		return fmt.Sprintf("server %d MiB, limit %d MiB", s.Target.Resident>>20, s.Target.MemoryLimit>>20)
+		return fmt.Sprintf("server %d MiB, limit %d MiB", s.Target.MemoryUsed>>20, s.Target.MemoryLimit>>20)
 	})
 	killed := w.rise(0, func(s *Sample) uint64 { return s.Target.Kills })
 	killed.figure = fmt.Sprintf("%d killed for want of memory", killed.amount)
+	if f.gone.seen && killed.seen {
+		f.gone.figure = killed.figure
+	}
 	pages := w.reach(func(s *Sample) (int64, bool) {
 		k := &s.Kernel
 		return int64(k.MemoryPages), k.Known && k.Limits.MemoryPages[1] > 0 && k.MemoryPages >= k.Limits.MemoryPages[1]
@@ -298,7 +339,7 @@ func (w *window) examineTarget(f *findings) {
 		return fmt.Sprintf("%d orphans, limit %d", s.Kernel.Orphans, s.Kernel.Limits.MaxOrphans)
 	})
 
-	strong := earliest(resident, killed, aborts, pages, f.noMemory)
+	strong := earliest(used, killed, aborts, pages, f.noMemory)
 	f.memory = earliest(strong, pressures, orphans)
 	f.memoryWeak = f.memory.seen && !strong.seen
 
@@ -346,7 +387,7 @@ func (w *window) examineQueue(f *findings) {
 		}
 	}
 	if f.stuck && f.queueMost >= 8 && f.waiting >= pause {
-		f.queueGrows = sight{seen: true, when: a.At, figure: fmt.Sprintf("%d waiting, limit %d, %.0f accepted a second", f.queueMost, f.queueLimit, f.acceptance)}
+		f.queueGrows = sight{seen: true, when: a.At, figure: fmt.Sprintf("%d waiting, limit %d, while %.0f conns a second open", f.queueMost, f.queueLimit, f.acceptance)}
 	}
 }
 
@@ -432,11 +473,14 @@ func round(d time.Duration) time.Duration {
 
 // chain is what was seen, in order. What was seen in the same sample is in the order in which one follows from another.
 func (w *window) chain(f *findings) []Link {
-	level := fmt.Sprintf("to %d", w.step.Level)
-	if w.last.Level > 0 {
-		level = fmt.Sprintf("%d → %d", w.last.Level, w.step.Level)
+	load := Link{When: w.step.Begin, What: "load rises", Figure: fmt.Sprintf("to %d", w.step.Level)}
+	switch {
+	case w.last.Level > 0 && w.last.Level == w.step.Level:
+		load.What, load.Figure = "load stays", fmt.Sprintf("at %d", w.step.Level)
+	case w.last.Level > 0:
+		load.Figure = fmt.Sprintf("%d → %d", w.last.Level, w.step.Level)
 	}
-	links := []Link{{When: w.step.Begin, What: "load rises", Figure: level}}
+	links := []Link{load}
 	storm := "segments are sent again"
 	if f.storm {
 		storm = "retransmission storm"
@@ -462,13 +506,15 @@ func (w *window) chain(f *findings) []Link {
 		{f.retrans, storm},
 		{f.handshake, "handshakes are answered late"},
 		{f.latency, "latency rises"},
-		{f.resets, "conns are reset"},
+		{f.lost, "conns are lost"},
 		{f.failing, "attempts fail"},
+		{f.resets, "conns are reset"},
 	} {
 		if !s.seen {
 			continue
 		}
-		links = append(links, Link{When: s.when, What: s.what, Figure: s.figure})
+		// The first sample of the window is of just before the step.
+		links = append(links, Link{When: max(s.when, w.step.Begin), What: s.what, Figure: s.figure})
 	}
 	slices.SortStableFunc(links[1:], func(a, b Link) int { return cmp.Compare(a.When, b.When) })
 	return links

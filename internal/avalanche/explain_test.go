@@ -41,7 +41,7 @@ func recording(broken bool, happen func(n int64, s *Sample)) ([]Step, []Sample) 
 			SynRetrans: 19680, RetransSegs: 2429615 + uint64(at/time.Second), EstabResets: 4128869, TimeWait: 27, Orphans: 10, MemoryPages: 900}}
 		s.Kernel.Limits = sys.NetLimits{PortLow: 32768, PortHigh: 60999, MemoryPages: [3]uint64{287898, 383867, 575796}, MaxOrphans: 131072}
 		s.Queue = Queue{Known: true, Length: int64(at/interval) % 2, Limit: 4096}
-		s.Target = Target{Known: true, Descriptors: 12 + begun, DescriptorLimit: 20000, Resident: 64 << 20, MemoryLimit: 1 << 30, CPU: at / 4, CPUs: 2}
+		s.Target = Target{Known: true, Descriptors: 12 + begun, DescriptorLimit: 20000, Resident: 64 << 20, MemoryUsed: 64 << 20, MemoryLimit: 1 << 30, CPU: at / 4, CPUs: 2}
 		if n := int64((at - steps[nth].Begin) / interval); n >= 1 && happen != nil {
 			happen(n, &s)
 		}
@@ -142,7 +142,7 @@ var recordings = []struct {
 		s.Clients.Opened = nth*perStep + 10*n
 		s.Clients.Handshake = 2 * time.Second
 		s.Clients.Failed.Handshake = 10 * (n - 1)
-	}, SlowAccept, High, []string{"load rises", "the accept queue grows", "handshakes are answered late", "attempts fail"}, "50 a second leave"},
+	}, SlowAccept, High, []string{"load rises", "the accept queue grows", "handshakes are answered late", "attempts fail"}, "50 a second open"},
 	{"slow accept, and the queue overflows", func(n int64, s *Sample) {
 		s.Queue = Queue{true, 129, 128}
 		s.Clients.Attempted = nth*perStep + 100*n // 500 a second
@@ -156,7 +156,7 @@ var recordings = []struct {
 		s.Clients.Opened = nth*perStep + 10*n
 		overflow(s, 71)
 		s.Clients.Failed.Connect = 7 * n
-	}, SlowAccept, High, []string{"the accept queue is full"}, "50 conns a second are accepted"},
+	}, SlowAccept, High, []string{"the accept queue is full"}, "50 conns a second open"},
 	{"accepting pauses", func(n int64, s *Sample) {
 		s.Clients.Attempted = nth*perStep + 100*n
 		s.Queue.Limit = 128
@@ -175,13 +175,20 @@ var recordings = []struct {
 		s.Clients.Failed.Connect = 15 * n
 	}, SlowAccept, Medium, []string{"the accept queue is full"}, "it is short too"},
 	{"memory limit", func(n int64, s *Sample) {
-		s.Target.Resident = (800 + 30*uint64(min(n, 7))) << 20
+		s.Target.MemoryUsed = (800 + 30*uint64(min(n, 7))) << 20
 		s.Clients.Latency = time.Duration(n) * 20 * time.Millisecond
 		if n > 8 {
 			s.Target.Kills, s.Target.Gone = 1, true
 			fail(s, Failures{Refused: 100})
 		}
 	}, MemoryLimit, High, []string{"load rises", "latency rises", "memory runs out", "the server's process is gone", "attempts fail"}, "MiB, limit 1024 MiB"},
+	{"killed between two samples", func(n int64, s *Sample) {
+		if n > 3 {
+			s.Target = Target{Known: true, Gone: true, Kills: 1}
+			s.Clients.Lost = 900
+			s.Clients.Failed.Refused = 60
+		}
+	}, MemoryLimit, High, []string{"load rises", "memory runs out", "the server's process is gone", "conns are lost", "attempts fail"}, "1 killed for want of memory"},
 	{"memory of TCP", func(n int64, s *Sample) {
 		s.Kernel.MemoryPages = 383867
 		s.Kernel.MemoryPressures = 1
@@ -322,11 +329,55 @@ func TestExplainNoise(t *testing.T) {
 	}
 }
 
+// TestExplainTimeout checks that what broke a step is looked for where its attempts began: with a timeout longer than a
+// step, the one that is called broken comes after the one that did it, and what happened there is no noise from before.
+func TestExplainTimeout(t *testing.T) {
+	for _, c := range []struct {
+		timeout time.Duration
+		cause   Cause
+		begin   time.Duration
+		load    string
+	}{
+		{0, None, nth * stepTime, "1000 → 1200"},
+		{time.Second, None, nth * stepTime, "1000 → 1200"},
+		{3 * time.Second, SmallBacklog, (nth - 1) * stepTime, "800 → 1200"},
+	} {
+		steps, samples := recording(true, nil)
+		steps[nth].Timeout = c.timeout
+		for i := range samples {
+			s := &samples[i]
+			s.Queue.Limit = 16
+			if s.At > (nth-1)*stepTime { // that they fail is seen 3 s later
+				overflow(s, 150)
+			}
+			if s.At > (nth-1)*stepTime+3*time.Second {
+				fail(s, Failures{Connect: 40})
+			}
+		}
+		e := Explain(steps, samples)
+		if e.Step != nth || e.FirstCause != c.cause {
+			t.Errorf("timeout %v: step %d, %q: %s; want %d, %q", c.timeout, e.Step, string(e.FirstCause), e.Why, nth, string(c.cause))
+		}
+		if l := e.Chain[0]; l.When != c.begin || l.Figure != c.load {
+			t.Errorf("timeout %v: the chain begins with %+v, want %v, %q", c.timeout, l, c.begin, c.load)
+		}
+	}
+}
+
+// TestExplainStays checks that a load which stays is not said to rise.
+func TestExplainStays(t *testing.T) {
+	steps, samples := recording(true, func(_ int64, s *Sample) { fail(s, Failures{NoPort: 100}) })
+	steps[nth].Level = steps[nth-1].Level
+	if e := Explain(steps, samples); e.FirstCause != PortExhaustion || e.Chain[0].What != "load stays" || e.Chain[0].Figure != "at 1000" {
+		t.Errorf("%q, and the chain begins with %+v", string(e.FirstCause), e.Chain[0])
+	}
+}
+
 // TestExplainAlways checks that what has been so from the beginning is not the cause of what broke later.
 func TestExplainAlways(t *testing.T) {
 	steps, samples := recording(true, func(_ int64, s *Sample) { fail(s, Failures{Refused: 100}) })
 	for i := range samples {
-		samples[i].Target.Resident = samples[i].Target.MemoryLimit
+		samples[i].Target.MemoryUsed = samples[i].Target.MemoryLimit
 		samples[i].Kernel.Orphans = samples[i].Kernel.Limits.MaxOrphans
 	}
 	if e := Explain(steps, samples); e.FirstCause != None {

@@ -32,7 +32,8 @@ type Sampler struct {
 	owned   *sys.Network // what Close closes
 	diag    *sys.Diag    // nil: not to be had
 	limits  sys.NetLimits
-	remote  bool // nobody listens on the port here: the counters are the clients'
+	group   string // the process's cgroup for memory, as long as it was there
+	remote  bool   // nobody listens on the port here: the counters are the clients'
 	missing []string
 }
 
@@ -154,8 +155,14 @@ func (s *Sampler) Sample(at time.Duration, clients Clients) Sample {
 		x.Target = Target{
 			Known: err == nil || errors.Is(err, fs.ErrNotExist), Gone: errors.Is(err, fs.ErrNotExist),
 			Descriptors: int64(max(0, p.Descriptors)), DescriptorLimit: int64(p.DescriptorLimit),
-			Resident: p.Resident, MemoryLimit: p.MemoryLimit, Kills: p.Kills,
+			Resident: p.Resident, MemoryUsed: p.MemoryUsed, MemoryLimit: p.MemoryLimit, Kills: p.Kills,
 			CPU: p.CPU, CPUs: float64(runtime.NumCPU()),
+		}
+		switch {
+		case err == nil && p.MemoryGroup != "": // one that is about to end has left it
+			s.group = p.MemoryGroup
+		case x.Target.Gone && s.group != "":
+			x.Target.Kills = sys.MemoryKills(s.root, s.group)
 		}
 	}
 	return x

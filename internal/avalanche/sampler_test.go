@@ -35,3 +35,25 @@ func TestSamplerUnseen(t *testing.T) {
 		t.Errorf("sample of nothing = %+v", got)
 	}
 }
+
+// TestSamplerKilled checks that a kill for want of memory is still seen when the process is gone.
+func TestSamplerKilled(t *testing.T) {
+	files := fstest.MapFS{
+		"proc/9/stat":                    {Data: []byte("9 (a) S 1 9 9 0 -1 0 0 0 0 0 250 50 0 0 20 0 7 0 1 1000000 300\n")},
+		"proc/9/cgroup":                  {Data: []byte("0::/x\n")},
+		"proc/self/mountinfo":            {Data: []byte("35 31 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")},
+		"sys/fs/cgroup/x/memory.max":     {Data: []byte("1048576\n")},
+		"sys/fs/cgroup/x/memory.current": {Data: []byte("1000000\n")},
+		"sys/fs/cgroup/x/memory.events":  {Data: []byte("oom_kill 2\n")},
+	}
+	s := NewSampler(Options{Root: files, Port: 1, PID: 9})
+	defer func() { _ = s.Close() }()
+	if got := s.Sample(0, Clients{}).Target; got.Gone || got.Kills != 2 || got.MemoryUsed != 1_000_000 || got.MemoryLimit != 1<<20 {
+		t.Errorf("target = %+v, want 2 kills and 1000000 bytes of 1048576", got)
+	}
+	delete(files, "proc/9/stat")
+	files["sys/fs/cgroup/x/memory.events"] = &fstest.MapFile{Data: []byte("oom_kill 3\n")}
+	if got := s.Sample(time.Second, Clients{}).Target; !got.Known || !got.Gone || got.Kills != 3 {
+		t.Errorf("target = %+v, want it gone, and 3 kills", got)
+	}
+}

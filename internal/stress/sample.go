@@ -90,7 +90,7 @@ func (r *run) sample(ctx context.Context, stage string) {
 		r.openCPU = processCPU() - r.cpu
 	}
 	clients := avalanche.Clients{
-		Attempted: t.attempted, Opened: t.opened, Open: t.open, Failed: avalanche.FailuresOf(r.failures()),
+		Attempted: t.attempted, Opened: t.opened, Open: t.open, Lost: t.lost, Failed: avalanche.FailuresOf(r.failures()),
 		Connect: r.interval.tcp.Percentile(99), Handshake: r.interval.connect.Percentile(99) - r.interval.tcp.Percentile(99),
 		Latency: all.Corrected.Percentile(99), Ports: t.open + t.pending,
 	}

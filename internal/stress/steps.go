@@ -167,7 +167,7 @@ func (r *run) endStep(ctx context.Context, b *stepBegin, x stretch) Summary {
 	if x.rate > 0 {
 		level = int64(x.rate)
 	}
-	r.steps = append(r.steps, avalanche.Step{Begin: b.at, End: now, Level: level, Broken: step.Broken, Why: step.Why})
+	r.steps = append(r.steps, avalanche.Step{Begin: b.at, End: now, Level: level, Broken: step.Broken, Why: step.Why, Timeout: r.s.Timeout})
 	return sum
 }
 

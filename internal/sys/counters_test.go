@@ -73,24 +73,35 @@ func TestNetLimits(t *testing.T) {
 func TestProcess(t *testing.T) {
 	files := map[string]string{
 		// 52 fields; the name is made to mislead.
-		"proc/9/stat":                   "9 (a) S 1 (b) S 1 9 9 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 7 0 12345 1000000 300 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0\n",
-		"proc/9/limits":                 "Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 4096                 files     \n",
-		"proc/9/fd/0":                   "",
-		"proc/9/task/9/fd/0":            "",
-		"proc/9/task/10/fd/0":           "",
-		"proc/9/task/10/fd/1":           "",
-		"proc/9/task/10/fd/7":           "",
-		"proc/9/cgroup":                 "0::/x\n",
-		"proc/self/cgroup":              "0::/ours\n",
-		"proc/self/mountinfo":           "35 31 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
-		"sys/fs/cgroup/x/memory.max":    "1048576\n",
-		"sys/fs/cgroup/ours/memory.max": "77777\n",
-		"sys/fs/cgroup/x/memory.events": "low 0\nhigh 0\nmax 4\noom 3\noom_kill 2\n",
-		"proc/meminfo":                  "MemTotal:       25165824 kB\n",
+		"proc/9/stat":                    "9 (a) S 1 (b) S 1 9 9 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 7 0 12345 1000000 300 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0\n",
+		"proc/9/limits":                  "Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 4096                 files     \n",
+		"proc/9/fd/0":                    "",
+		"proc/9/task/9/fd/0":             "",
+		"proc/9/task/10/fd/0":            "",
+		"proc/9/task/10/fd/1":            "",
+		"proc/9/task/10/fd/7":            "",
+		"proc/9/cgroup":                  "0::/x\n",
+		"proc/self/cgroup":               "0::/ours\n",
+		"proc/self/mountinfo":            "35 31 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+		"sys/fs/cgroup/x/memory.max":     "1048576\n",
+		"sys/fs/cgroup/x/memory.current": "900000\n",
+		"sys/fs/cgroup/x/memory.stat":    "anon 500000\ninactive_file 100000\n",
+		"sys/fs/cgroup/ours/memory.max":  "77777\n",
+		"sys/fs/cgroup/x/memory.events":  "low 0\nhigh 0\nmax 4\noom 3\noom_kill 2\n",
+		"proc/meminfo":                   "MemTotal:       25165824 kB\n",
 	}
-	want := Process{Descriptors: 3, DescriptorLimit: 1024, Resident: 300 * uint64(os.Getpagesize()), MemoryLimit: 1 << 20, CPU: 3 * time.Second, Threads: 7, Kills: 2}
+	want := Process{Descriptors: 3, DescriptorLimit: 1024, Resident: 300 * uint64(os.Getpagesize()), MemoryLimit: 1 << 20, MemoryUsed: 800000,
+		MemoryGroup: "sys/fs/cgroup/x", CPU: 3 * time.Second, Threads: 7, Kills: 2}
 	if got, err := ReadProcess(tree(files), 9); err != nil || got != want {
 		t.Errorf("process = %+v, %v\nwant %+v", got, err, want)
+	}
+	files["proc/9/stat"] = strings.Replace(strings.Replace(files["proc/9/stat"], ") S 1 9", ") Z 1 9", 1), " 7 0 12345", " 1 0 12345", 1)
+	if _, err := ReadProcess(tree(files), 9); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a process that ended: %v, want fs.ErrNotExist", err)
+	}
+	delete(files, "proc/9/stat")
+	if n := MemoryKills(tree(files), want.MemoryGroup); n != 2 {
+		t.Errorf("%d killed of a group whose process is gone, want 2", n)
 	}
 	if _, err := ReadProcess(tree(files), 10); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no process: %v, want fs.ErrNotExist", err)

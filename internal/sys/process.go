@@ -20,6 +20,8 @@ type Process struct {
 	DescriptorLimit int // RLIMIT_NOFILE, which bounds each table
 	Resident        uint64
 	MemoryLimit     uint64        // of its cgroups, or the machine's memory
+	MemoryUsed      uint64        // of MemoryLimit: by its cgroup, without idle file cache; by itself where the limit is the machine's
+	MemoryGroup     string        // the directory of its nearest cgroup with a limit, for MemoryKills; "" for none
 	CPU             time.Duration // used since its start, user and system
 	Threads         int
 	Kills           uint64 // processes of its cgroup that were killed for want of memory
@@ -36,6 +38,9 @@ func ReadProcess(root fs.FS, pid int) (Process, error) {
 	var p Process
 	// The fields from the third: the second, in parentheses, may hold anything.
 	if f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(f) > 21 {
+		if f[0] == "Z" && f[17] == "1" { // nobody has waited for it yet, and it is in no cgroup any more
+			return Process{}, fmt.Errorf("read process %d: it has ended: %w", pid, fs.ErrNotExist)
+		}
 		const tick = 10 * time.Millisecond // USER_HZ is 100 on every architecture that Go has
 		user, _ := strconv.ParseUint(f[11], 10, 62)
 		system, _ := strconv.ParseUint(f[12], 10, 62)
@@ -47,7 +52,16 @@ func ReadProcess(root fs.FS, pid int) (Process, error) {
 	p.Descriptors = fullestTable(root, dir)
 	p.DescriptorLimit = openFilesLimit(root, dir)
 	p.MemoryLimit, _ = MemoryLimit(asProcess{root, dir})
-	p.Kills = kills(asProcess{root, dir})
+	p.MemoryUsed = p.Resident
+	for i, g := range memoryGroups(asProcess{root, dir}) {
+		if i == 0 {
+			p.MemoryGroup = path.Dir(strings.TrimPrefix(g.source, "/"))
+			p.Kills = MemoryKills(root, p.MemoryGroup)
+		}
+		if g.limit == p.MemoryLimit && g.usage > 0 {
+			p.MemoryUsed = g.usage - min(g.usage, g.cache)
+		}
+	}
 	return p, nil
 }
 
@@ -111,14 +125,11 @@ func openFilesLimit(root fs.FS, dir string) int {
 	return 0
 }
 
-// kills counts the processes of the nearest memory cgroup that the kernel killed.
-func kills(root fs.FS) uint64 {
-	for _, g := range memoryGroups(root) {
-		dir := path.Dir(strings.TrimPrefix(g.source, "/"))
-		return max(labelled(root, path.Join(dir, "memory.events"), "oom_kill"), // version 2
-			labelled(root, path.Join(dir, "memory.oom_control"), "oom_kill"))
-	}
-	return 0
+// MemoryKills counts the processes of a cgroup, by Process.MemoryGroup, that the kernel killed for want of memory. It can
+// still be asked when they are gone.
+func MemoryKills(root fs.FS, group string) uint64 {
+	return max(labelled(root, path.Join(group, "memory.events"), "oom_kill"), // version 2
+		labelled(root, path.Join(group, "memory.oom_control"), "oom_kill"))
 }
 
 // SocketOwner finds the process that has the socket of an inode, as Listener names it. It is 0 when there is none that

@@ -1,0 +1,171 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/longwire/longwire/internal/avalanche"
+	"github.com/longwire/longwire/internal/stress"
+	"github.com/longwire/longwire/internal/sys"
+)
+
+// childPart, in the environment, makes this program a part of an experiment: "serve healthy".
+const childPart = "LONGWIRE_LAB_PART"
+
+func TestMain(m *testing.M) {
+	if part, name, ok := strings.Cut(os.Getenv(childPart), " "); ok {
+		e, err := Find(name)
+		if err == nil {
+			err = Play(context.Background(), Part(part), e, again, os.Stdin, os.Stdout, os.Stderr, nil)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	before := sys.OpenDescriptors()
+	code := m.Run()
+	if n := sys.OpenDescriptors(); code == 0 && n > before+2 { // the runtime's poller has two
+		fmt.Printf("%d descriptors after the tests, %d before\n", n, before)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func again(part Part, experiment string) *exec.Cmd {
+	return &exec.Cmd{Path: "/proc/self/exe", Args: os.Args[:1], Env: append(os.Environ(), childPart+"="+string(part)+" "+experiment)}
+}
+
+// apart skips a test where namespaces are refused.
+func apart(t *testing.T) {
+	t.Helper()
+	c := exec.Command("/proc/self/exe", "-test.run=^$")
+	sys.Apart(c)
+	err := sys.ApartError(c, c.Start())
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
+		t.Skip(err)
+	}
+	if err == nil {
+		err = c.Wait()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// chains are links that the chain of an experiment has to have, in this order.
+var chains = map[string][]string{
+	"small_backlog":    {"load rises", "the accept queue overflows", "SYNs are dropped", "SYNs are sent again", "retransmission storm", "attempts fail"},
+	"port_exhaustion":  {"load rises", "TIME_WAIT fills the local ports", "local ports run out", "attempts fail"},
+	"descriptor_limit": {"load rises", "the server's descriptors run out", "the accept queue grows", "attempts fail"},
+	"slow_accept":      {"load rises", "the accept queue is full", "SYNs are dropped", "attempts fail"},
+	"memory_limit":     {"load rises", "memory runs out", "the server's process is gone", "attempts fail"},
+	"slow_handshake":   {"load rises", "handshakes are answered late", "attempts fail"},
+}
+
+// TestExperiments brings each about, four at a time, and checks that the first cause which is named is the one that was
+// injected, and that none is where nothing was.
+func TestExperiments(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes half a minute")
+	}
+	apart(t)
+	turns := make(chan struct{}, 4)
+	var all sync.WaitGroup
+	for _, e := range Experiments() {
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			var log strings.Builder
+			r, err := Run(t.Context(), e, again, &log)
+			if err != nil {
+				if strings.Contains(log.String(), "cgroup") {
+					t.Logf("%s: skipped: %s", e.Name, log.String())
+					return
+				}
+				t.Errorf("%s: %v: %s", e.Name, err, log.String())
+				return
+			}
+			check(t, &e, r)
+		})
+	}
+	all.Wait()
+}
+
+// check holds a report against what was injected.
+func check(t *testing.T, e *Experiment, r *stress.Report) {
+	if !e.Named(r) {
+		t.Errorf("%s: the cause is not named, or one is named that is not there", e.Name)
+	}
+	if e.Cause == avalanche.None {
+		if r.Avalanche != nil {
+			t.Errorf("%s: a step broke: %+v", e.Name, r.Avalanche)
+		}
+	} else {
+		want := chains[e.Name]
+		last := 0.0
+		var got []string
+		if r.Avalanche != nil {
+			for _, l := range r.Avalanche.Chain {
+				if len(want) > 0 && l.What == want[0] {
+					want = want[1:]
+				}
+				if l.At < last || l.At > r.Elapsed+1 || l.Figure == "" && l.What != "the server's process is gone" {
+					t.Errorf("%s: link %+v is out of order or has no figure", e.Name, l)
+				}
+				last = l.At
+				got = append(got, l.What)
+			}
+			if r.Avalanche.Lift == "" {
+				t.Errorf("%s: nothing is said of what would lift it", e.Name)
+			}
+		}
+		if len(want) > 0 {
+			t.Errorf("%s: %q is not in its place in the chain %q", e.Name, want[0], got)
+		}
+	}
+	if t.Failed() {
+		var text strings.Builder
+		if err := r.WriteText(&text); err != nil {
+			t.Error(err)
+		}
+		t.Log(text.String())
+	}
+}
+
+// TestInterrupted checks that an experiment which is told to end leaves a report and no process.
+func TestInterrupted(t *testing.T) {
+	apart(t)
+	e, err := Find("healthy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, err := Run(ctx, e, again, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Interrupted {
+		t.Errorf("the run went on for %v s", r.Elapsed)
+	}
+}
+
+// TestFailed checks that what a part says of its failure is handed on.
+func TestFailed(t *testing.T) {
+	apart(t)
+	var log strings.Builder
+	e := Experiment{Name: "none"}
+	if _, err := Run(t.Context(), e, again, &log); err == nil || !strings.Contains(log.String(), `"none" is no experiment`) {
+		t.Errorf("error %v, and said was %q", err, log.String())
+	}
+}
