@@ -49,7 +49,7 @@ type crew struct {
 
 // member is one simulated client. It has no pointers.
 type member struct {
-	sent    uint64 // ns of the loop's group: when it was dialled; when it stands, when the round under way left
+	sent    uint64 // ns of the loop's group: when it was dialled; when it stands, since when, or when the round under way left
 	partial uint32 // loan
 	due     uint16 // replies of the round that are outstanding
 	phase   phase
@@ -244,8 +244,9 @@ func (w *crew) Opened(i uint32, _ loop.Opening) {
 
 // stands counts a conn that is ready for use.
 func (w *crew) stands(i uint32, m *member) {
-	record(&w.connects, w.l.Clock()-time.Duration(m.sent))
-	m.phase, m.sent = phaseOpen, 0
+	now := w.l.Clock()
+	record(&w.connects, now-time.Duration(m.sent))
+	m.phase, m.sent = phaseOpen, uint64(now)
 	if w.paid != nil {
 		w.paid[i] = 0
 	}
@@ -392,13 +393,21 @@ func (w *crew) lose(m *member, why string) {
 	}
 	m.phase = phaseOver
 	w.k.open.Add(-1)
+	w.lost(m.sent, why)
+}
+
+// lost counts a conn that stood since then. One that did not stand for long is not to be followed by another at once.
+func (w *crew) lost(since uint64, why string) {
 	w.k.note(&w.k.lost, why)
+	if now := w.l.Now(); now-time.Duration(since) < loop.Tick {
+		w.again = now + loop.Tick
+	}
 }
 
 // Closed implements loop.Handler.
 func (w *crew) Closed(i uint32, e loop.End) {
 	m := &w.member[i]
-	was, idle, heard := m.phase, m.partial == 0, m.flags&flagHeard != 0
+	was, idle, heard, since := m.phase, m.partial == 0, m.flags&flagHeard != 0, m.sent
 	if !idle {
 		p := w.partials.Return(m.partial)
 		p.reader.Release()
@@ -434,7 +443,7 @@ func (w *crew) Closed(i uint32, e loop.End) {
 		case e.Kind == loop.EndStopped:
 			w.k.closed.Add(1)
 		default:
-			w.k.note(&w.k.lost, reason(e))
+			w.lost(since, reason(e))
 		}
 		if w.f.config.HTTP && !heard {
 			w.again = w.l.Now() + loop.Tick // a server that takes conns and serves none is not to be hammered

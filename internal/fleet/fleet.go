@@ -53,8 +53,8 @@ type Config struct {
 	// HTTP has conns carry HTTP/1.1 instead of WebSocket: what a Speaker, which must be an Answerer, says are requests.
 	// NoBody tells that they are HEAD requests, whose answers have no body.
 	HTTP, NoBody bool
-	// Refill has conns that are over replaced while Aim wants as many: at once those that stood, and at the next tick those
-	// that could not be opened.
+	// Refill has conns that are over replaced while Aim wants as many: at once those that stood for a tenth of a second, or
+	// that we ended, and at the next tick those that could not be opened or were lost sooner.
 	Refill bool
 	// OnDemand leaves it to the Speaker, which must be a Leveller, to open conns by Squad.Dial, at most Conns at a time.
 	OnDemand bool
