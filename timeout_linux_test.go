@@ -45,6 +45,7 @@ func TestVanishedPeer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() { _ = ip("link", "del", near) }) // the namespace takes its time
 
 	r := recorder{closed: make(chan Cause, 1)}
 	g, err := New(Config{Addr: "198.18.77.1:0", MaxConns: 10, Loops: 1, UserTimeout: time.Second,
