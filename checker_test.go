@@ -28,7 +28,7 @@ func seed() uint64 {
 // runChecker makes a run and fails for what is wrong.
 func runChecker(t *testing.T, o checker.Options) *checker.Report {
 	t.Helper()
-	o.Seed, o.RestartEvery = seed(), 1200
+	o.Seed, o.RestartEvery, o.CrowdEvery, o.DrainEvery = seed(), 800, 500, 1000
 	t.Logf("-checker.seed=%d", o.Seed)
 	r, err := checker.Run(context.Background(), o)
 	if err != nil {
@@ -48,16 +48,17 @@ func TestChecker(t *testing.T) {
 		name string
 		o    checker.Options
 	}{
-		{"shared tables", checker.Options{Tables: longwire.TablesShared, Clients: 400, Publications: 3000}},
-		{"private tables", checker.Options{Tables: longwire.TablesPrivate, Clients: 300, Publications: 2000}},
-		{"an engine that lags", checker.Options{Clients: 300, Publications: 2000, Faults: checker.Faults{Lag: true}}},
-		{"an engine that loses", checker.Options{Clients: 300, Publications: 2000, Faults: checker.Faults{Lose: 0.02}}},
-		{"an engine that lags and loses", checker.Options{Clients: 300, Publications: 2000, Faults: checker.Faults{Lag: true, Lose: 0.02}}},
+		{"shared tables", checker.Options{Tables: longwire.TablesShared, Clients: 400, Publications: 2000}},
+		{"private tables", checker.Options{Tables: longwire.TablesPrivate, Clients: 300, Publications: 1400}},
+		{"an engine that lags", checker.Options{Clients: 300, Publications: 1400, Faults: checker.Faults{Lag: true}}},
+		{"an engine that loses", checker.Options{Clients: 300, Publications: 1400, Faults: checker.Faults{Lose: 0.02}}},
+		{"an engine that lags and loses", checker.Options{Clients: 300, Publications: 1400, Faults: checker.Faults{Lag: true, Lose: 0.02}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := runChecker(t, c.o)
 			for what, n := range map[string]int64{"cuts": r.Cuts, "stalls": r.Stalls, "recoveries": r.Recovered, "recoveries that failed": r.Unrecovered,
-				"gaps that were told": r.Insufficient, "deltas": r.Deltas, "publications of clients": r.ByClients, "restarts": r.Restarts} {
+				"gaps that were told": r.Insufficient, "subscriptions by the server": r.Served, "crowds": r.Crowds, "drains": r.Drains,
+				"publications dropped by policy": int64(r.Dropped), "deltas": r.Deltas, "publications of clients": r.ByClients, "restarts": r.Restarts} {
 				if n == 0 {
 					t.Errorf("there were no %s: the run shows nothing about them", what)
 				}

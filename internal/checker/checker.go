@@ -41,6 +41,8 @@ type Options struct {
 	RestartEvery int // publications between two restarts of the engine; zero: 2500; negative: none
 	Calm         int // messages that a client gets between two of its actions, about; zero: 15
 	Stall        int // publications of all channels for which a client stops reading, at most; zero: 500
+	DrainEvery   int // publications until another gateway takes over and the one before drains; zero: never
+	CrowdEvery   int // publications until all sessions of one user are disconnected at once; zero: never
 	// Patience bounds the end of a run, when all clients have to come to rest. Zero means 2 minutes.
 	Patience time.Duration
 	Log      *slog.Logger // of the gateway; nil: none
@@ -62,6 +64,10 @@ type Report struct {
 	Recovered    int64
 	Unrecovered  int64 // subscriptions that asked and were told that they could not
 	Insufficient int64 // subscriptions that were ended with 2500
+	Served       int64 // subscriptions that the server made
+	Crowds       int64 // times that all sessions of one user were disconnected
+	Drains       int64
+	Dropped      uint64 // publications that slow subscribers did not get, by policy
 	Restarts     int64
 	Removed      int64 // histories
 	Lost         uint64
@@ -75,9 +81,9 @@ type Report struct {
 // String is the report in a few lines.
 func (r *Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d conns, %d cuts, %d stalls, %d slow; %d published (%d by clients), %d lost, %d received (%d as deltas); %d recovered, %d not, %d told of a gap; %d restarts, %d histories removed; %d waits in vain; %v; %d violations",
+	fmt.Fprintf(&b, "seed %d: %d conns, %d cuts, %d stalls, %d slow; %d published (%d by clients), %d lost, %d received (%d as deltas); %d recovered, %d not, %d told of a gap; %d subscriptions by the server, %d crowds, %d drains, %d dropped by policy; %d restarts, %d histories removed; %d waits in vain; %v; %d violations",
 		r.Seed, r.Conns, r.Cuts, r.Stalls, r.Slow, r.Published, r.ByClients, r.Lost, r.Received, r.Deltas, r.Recovered, r.Unrecovered, r.Insufficient,
-		r.Restarts, r.Removed, r.Waits, r.Took.Round(time.Millisecond), r.Total)
+		r.Served, r.Crowds, r.Drains, r.Dropped, r.Restarts, r.Removed, r.Waits, r.Took.Round(time.Millisecond), r.Total)
 	for i := range r.Violations {
 		fmt.Fprintf(&b, "\n%v", &r.Violations[i])
 	}
@@ -96,12 +102,19 @@ const (
 	namespaceDelta namespace = "delta"
 	namespaceLive  namespace = "live"  // nothing is kept
 	namespaceLarge namespace = "large" // of large publications, which fill the queues of those who stall
+
+	// Of large publications too: who stalls keeps its connection and loses some of them.
+	namespaceOldest    namespace = "oldest"
+	namespaceConflated namespace = "conflated"
 )
 
-// namespaces are those that have as many channels as others; there is one large channel beside them.
-var namespaces = []namespace{namespaceKept, namespaceShort, namespaceDelta, namespaceLive}
-
-const largeChannel = "large:0"
+// namespaces are those that have as many channels as others. Beside them are the large channels: one for those who are
+// disconnected when they are slow, and those where a policy drops.
+var (
+	namespaces      = []namespace{namespaceKept, namespaceShort, namespaceDelta, namespaceLive}
+	largeNamespaces = []namespace{namespaceLarge, namespaceOldest, namespaceConflated}
+	largeChannels   = []string{"large:0", "oldest:0", "conflated:0"}
+)
 
 func namespaceOf(channel string) namespace {
 	name, _, _ := strings.Cut(channel, ":")
@@ -117,6 +130,10 @@ func (n namespace) options() longwire.ChannelOptions {
 		o.HistorySize = 5
 	case namespaceLarge:
 		o.HistorySize = 40
+	case namespaceOldest:
+		o.Slow, o.SlowKeep = longwire.SlowDropOldest, 4
+	case namespaceConflated:
+		o.Slow = longwire.SlowConflate
 	case namespaceDelta:
 		o.HistorySize, o.AllowDelta, o.DeltaPublish = 100, true, true
 	}
@@ -125,6 +142,12 @@ func (n namespace) options() longwire.ChannelOptions {
 	}
 	return o
 }
+
+// drops reports whether slow subscribers of the namespace lose publications without being told.
+func (n namespace) drops() bool { return n == namespaceOldest || n == namespaceConflated }
+
+// large reports whether its publications are.
+func (n namespace) large() bool { return n == namespaceLarge || n.drops() }
 
 // The phases of a run.
 const (
@@ -139,9 +162,10 @@ type run struct {
 	o        Options
 	ledger   *Ledger
 	engine   *Engine
-	gateway  *longwire.Gateway
-	addr     string
-	channels []string // by namespace in turn, without the large one
+	gateway  atomic.Pointer[served]
+	handing  sync.Mutex     // held while another one takes over
+	before   sync.WaitGroup // gateways that drain
+	channels []string       // by namespace in turn, without the large ones
 	pads     pads
 	bell     chan struct{} // has one when clients got on: publishers wait for them
 	moves    atomic.Int64
@@ -157,14 +181,27 @@ type run struct {
 	asked   atomic.Int64    // publications that clients wanted to make
 
 	count struct {
-		conns, published, received, deltas, cuts, stalls, slow, recovered, unrecovered, insufficient, restarts, removed, waits atomic.Int64
+		conns, published, received, deltas, cuts, stalls, slow, recovered, unrecovered, insufficient, restarts, removed, waits, served, crowds, drains atomic.Int64
 	}
+	dropped atomic.Uint64
 
 	mu         sync.Mutex
 	violations []Violation         // guarded by mu
 	total      int64               // guarded by mu
-	conns      map[string]lifeOf   // guarded by mu: by Conn.ID
+	conns      map[connOf]lifeOf   // guarded by mu
 	ends       map[lifeOf]endCause // guarded by mu: those that need a reason
+}
+
+// served is a gateway of a run. There is another one after each drain.
+type served struct {
+	*longwire.Gateway
+	addr string
+}
+
+// connOf names a connection of a gateway.
+type connOf struct {
+	gateway int
+	id      string // Conn.ID
 }
 
 // lifeOf names one connection of a client.
@@ -189,8 +226,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	r := &run{o: o, bell: make(chan struct{}, 1), patience: 500 * time.Millisecond,
-		conns: make(map[string]lifeOf), ends: make(map[lifeOf]endCause)}
-	r.removed = make([]atomic.Uint64, o.Channels+1)
+		conns: make(map[connOf]lifeOf), ends: make(map[lifeOf]endCause)}
+	r.removed = make([]atomic.Uint64, o.Channels+len(largeChannels))
 	for i := range r.ready {
 		r.ready[i] = make(chan struct{}, o.Clients+steady)
 	}
@@ -198,7 +235,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		ch := fmt.Sprintf("%s:%d", namespaces[i%len(namespaces)], i)
 		r.channels = append(r.channels, ch)
 	}
-	r.ledger = NewLedger(append(slices.Clone(r.channels), largeChannel))
+	r.ledger = NewLedger(r.allChannels())
 	r.engine = NewEngine(r.ledger, o.Faults, o.Seed)
 	r.pads = newPads(rand.New(rand.NewPCG(o.Seed, 1)))
 	if err := r.start(); err != nil {
@@ -206,61 +243,111 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	began := time.Now()
 	err := r.play(ctx)
-	if err := errors.Join(err, r.gateway.Close(), r.ledger.Fault()); err != nil {
+	r.before.Wait()
+	last := r.gateway.Load()
+	r.dropped.Add(last.Stats().Dropped)
+	if err := errors.Join(err, last.Close(), r.ledger.Fault()); err != nil {
 		return nil, fmt.Errorf("checker: %w", err)
 	}
 	r.judgeEnds()
 	c := &r.count
 	return &Report{Seed: o.Seed, Conns: c.conns.Load(), Published: r.ledger.taken.load(), ByClients: c.published.Load(), Received: c.received.Load(),
 		Deltas: c.deltas.Load(), Cuts: c.cuts.Load(), Stalls: c.stalls.Load(), Slow: c.slow.Load(), Recovered: c.recovered.Load(),
-		Unrecovered: c.unrecovered.Load(), Insufficient: c.insufficient.Load(), Restarts: c.restarts.Load(), Removed: c.removed.Load(),
+		Unrecovered: c.unrecovered.Load(), Insufficient: c.insufficient.Load(), Served: c.served.Load(), Crowds: c.crowds.Load(),
+		Drains: c.drains.Load(), Dropped: r.dropped.Load(), Restarts: c.restarts.Load(), Removed: c.removed.Load(),
 		Lost: r.engine.Lost(), Waits: c.waits.Load(), Took: time.Since(began), Violations: r.violations, Total: r.total}, nil
 }
 
+// allChannels are the channels of the run.
+func (r *run) allChannels() []string { return append(slices.Clone(r.channels), largeChannels...) }
+
+// quiet is the time between pings. Clients have as long to answer: hundreds of them are on the same few CPUs, on a machine
+// that others may use too, and it is not of them that a heartbeat has to be shown to work.
+const quiet = 25 * time.Second
+
 // start makes the gateway and starts it.
 func (r *run) start() error {
-	var eng engine.Engine = r.engine
+	number := int(r.count.drains.Load())
+	node := r.engine.Node()
+	var eng engine.Engine = node
 	if !r.o.Faults.Lag {
-		eng = Immediate{r.engine}
+		eng = Immediate{node}
 	}
 	c := longwire.Config{Addr: "127.0.0.1:0", Loops: r.o.Loops, Tables: r.o.Tables, MaxConns: 2*r.o.Clients + 1000, MaxMemory: -1, Log: r.o.Log,
-		Sessions: longwire.Sessions{Insecure: true}, Engine: eng,
+		Sessions: longwire.Sessions{Insecure: true, Ping: quiet, Pong: quiet - time.Second},
+		Tokens:   longwire.TokenOptions{HMACSecret: []byte(tokenSecret)}, Engine: eng,
 		Endpoints: []longwire.Endpoint{longwire.Centrifuge("/connection/websocket"), longwire.Plain("/ws")}}
 	for i := range c.Endpoints {
 		e := &c.Endpoints[i]
 		e.Compression, e.WriteQueue = true, 64<<10
-		e.OnOpen, e.OnClose = r.opened, r.ended
+		e.Heartbeat = longwire.Heartbeat{Ping: quiet, Timeout: 3 * quiet}
+		e.OnOpen = func(c longwire.Conn, req *ws.Request) { r.opened(connOf{number, c.ID()}, req) }
+		e.OnClose = func(c longwire.Conn, cause longwire.Cause) { r.ended(connOf{number, c.ID()}, cause) }
 	}
-	for _, n := range append(slices.Clone(namespaces), namespaceLarge) {
+	for _, n := range slices.Concat(namespaces, largeNamespaces) {
 		c.Namespaces = append(c.Namespaces, n.options())
 	}
-	var err error
-	if r.gateway, err = longwire.New(c); err != nil {
+	g, err := longwire.New(c)
+	if err != nil {
 		return fmt.Errorf("checker: %w", err)
 	}
-	if err := r.gateway.Start(); err != nil {
-		return fmt.Errorf("checker: %w", errors.Join(err, r.gateway.Close()))
+	if err := g.Start(); err != nil {
+		return fmt.Errorf("checker: %w", errors.Join(err, g.Close()))
 	}
-	r.addr = r.gateway.Addr().String()
+	r.gateway.Store(&served{g, g.Addr().String()})
 	return nil
 }
 
+// drainOver is how long the clients of a gateway that goes away are spread over.
+const drainOver = 500 * time.Millisecond
+
+// handOver has another gateway with the same engine take over. The one before drains meanwhile.
+func (r *run) handOver() {
+	r.handing.Lock()
+	defer r.handing.Unlock()
+	r.count.drains.Add(1)
+	old := r.gateway.Load()
+	if err := r.start(); err != nil {
+		r.violate(&Violation{Kind: Broken, Detail: err.Error()})
+		return
+	}
+	r.before.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), r.o.Patience)
+		defer cancel()
+		err := old.Drain(ctx, drainOver)
+		r.dropped.Add(old.Stats().Dropped)
+		if err := errors.Join(err, old.Close()); err != nil {
+			r.violate(&Violation{Kind: Broken, Detail: "drain: " + err.Error()})
+		}
+	})
+}
+
+// ask has the application ask a gateway for something: the next one, if that is closed by then.
+func (r *run) ask(f func(g *served) error) error {
+	for {
+		g := r.gateway.Load()
+		if err := f(g); !errors.Is(err, longwire.ErrClosed) || g == r.gateway.Load() {
+			return err
+		}
+	}
+}
+
 // opened notes which client a conn is of.
-func (r *run) opened(c longwire.Conn, req *ws.Request) {
+func (r *run) opened(c connOf, req *ws.Request) {
 	q, _ := url.ParseQuery(string(req.Query()))
 	client, _ := strconv.Atoi(q.Get("c"))
 	life, _ := strconv.Atoi(q.Get("l"))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.conns[c.ID()] = lifeOf{client, life}
+	r.conns[c] = lifeOf{client, life}
 }
 
 // ended notes why a conn ended, if that is not what clients do all the time.
-func (r *run) ended(c longwire.Conn, cause longwire.Cause) {
+func (r *run) ended(c connOf, cause longwire.Cause) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	of := r.conns[c.ID()]
-	delete(r.conns, c.ID())
+	of := r.conns[c]
+	delete(r.conns, c)
 	switch cause.Kind {
 	case longwire.CauseClientClose, longwire.CauseClientFIN, longwire.CauseReset, longwire.CauseDrain, longwire.CauseApplication:
 	default:
@@ -275,8 +362,11 @@ func (r *run) judgeEnds() {
 		if cause.Kind == longwire.CauseSlow {
 			r.count.slow.Add(1)
 		}
-		if kind := cause.Kind; (kind == longwire.CauseSlow || kind == longwire.CauseHeartbeat) && c.stalled[of.life] {
-			continue
+		switch kind := cause.Kind; {
+		case kind == longwire.CauseSlow && c.maySlow(of.life), cause.Code == insufficient && c.by != bySelf:
+			continue // as its close frame was judged
+		case (kind == longwire.CauseHeartbeat || kind == longwire.CauseKernelTimeout) && c.stalled[of.life]:
+			continue // where the run takes long, a stall may be longer than either waits
 		}
 		r.violate(&Violation{Kind: Ended, Client: of.client, Detail: fmt.Sprintf("the gateway ended life %d: %v", of.life, cause)})
 	}
@@ -294,15 +384,50 @@ func (r *run) violate(v *Violation) {
 }
 
 func (r *run) disconnect(session string, code ws.StatusCode) {
-	err := r.gateway.Disconnect(context.Background(), longwire.Target{Client: session}, longwire.DisconnectAs{Code: uint16(code), Reason: "checker"})
+	err := r.ask(func(g *served) error {
+		return g.Disconnect(context.Background(), longwire.Target{Client: session}, longwire.DisconnectAs{Code: uint16(code), Reason: "checker"})
+	})
 	if err != nil {
 		r.violate(&Violation{Kind: Broken, Detail: err.Error()})
 	}
 }
 
 func (r *run) unsubscribe(session, channel string) {
-	if err := r.gateway.Unsubscribe(context.Background(), longwire.Target{Client: session}, channel); err != nil {
+	err := r.ask(func(g *served) error {
+		return g.Unsubscribe(context.Background(), longwire.Target{Client: session}, channel)
+	})
+	if err != nil {
 		r.violate(&Violation{Kind: Broken, Channel: channel, Detail: err.Error()})
+	}
+}
+
+// subscribeAs has the server subscribe a session, from the position since if known.
+func (r *run) subscribeAs(session, channel string, positioned bool, since engine.Position, known bool) error {
+	as := longwire.SubscribeAs{Recover: known, RecoverOffset: since.Offset, RecoverEpoch: since.Epoch,
+		Options: longwire.SubscribeOptions{ForceRecovery: &positioned}}
+	err := r.ask(func(g *served) error {
+		return g.Subscribe(context.Background(), longwire.Target{Client: session}, channel, as)
+	})
+	if err != nil {
+		r.violate(&Violation{Kind: Broken, Channel: channel, Detail: err.Error()})
+	}
+	return err
+}
+
+// crowdUser is whose sessions are many, and crowdCode what all of them are disconnected with.
+const (
+	crowdUser = "crowd"
+	crowdCode = 4400
+)
+
+// scatter disconnects all sessions of one user at once.
+func (r *run) scatter() {
+	r.count.crowds.Add(1)
+	err := r.ask(func(g *served) error {
+		return g.Disconnect(context.Background(), longwire.Target{User: crowdUser}, longwire.DisconnectAs{Code: crowdCode, Reason: "checker"})
+	})
+	if err != nil {
+		r.violate(&Violation{Kind: Broken, Detail: err.Error()})
 	}
 }
 
@@ -315,20 +440,28 @@ func (r *run) newClient(k int) *client {
 	var channels []int
 	large := len(r.channels)
 	if c.steady = k < steady; c.steady {
-		for i := k; i <= large; i += steady {
+		for i := k; i < large+len(largeChannels); i += steady {
 			channels = append(channels, i)
 		}
 	} else {
 		c.codec = []codec{codecJSON, codecJSON, codecProtobuf, codecPlain}[c.rnd.IntN(4)]
 		c.deflate, c.frames = c.rnd.IntN(4) == 0, c.rnd.IntN(8) == 0
 		channels = c.rnd.Perm(large)[:1+c.rnd.IntN(min(5, large))]
-		if k%25 == 0 {
+		switch {
+		case k%75 == 50:
+			// A publication of any other channel would end it while it stalls.
+			channels, c.large, c.lenient, c.deflate, c.codec = []int{large + 1, large + 2}, true, true, false, codecProtobuf
+		case k%25 == 0:
 			channels, c.large, c.deflate, c.codec = append(channels, large), true, false, codecProtobuf
+		case c.codec != codecPlain && k%6 == 1:
+			c.by = byAPI
+		case c.codec != codecPlain && k%6 == 3:
+			c.by = byToken
 		}
 	}
 	for _, i := range channels {
 		ch := r.channel(i)
-		s := &sub{kind: namespaceOf(ch), index: i, Track: Track{Ledger: r.ledger, Client: k, Channel: ch, Lossless: r.o.Faults.Lose == 0}}
+		s := &sub{kind: namespaceOf(ch), index: i, Track: Track{Ledger: r.ledger, Client: k, Channel: ch, Lossless: r.o.Faults.Lose == 0 && !namespaceOf(ch).drops()}}
 		c.subs = append(c.subs, s)
 		c.byName[ch] = s
 	}
@@ -361,6 +494,12 @@ func (r *run) play(ctx context.Context) error {
 		if r.o.RestartEvery > 0 && n%int64(r.o.RestartEvery) == 0 {
 			r.restart()
 		}
+		if r.o.CrowdEvery > 0 && n%int64(r.o.CrowdEvery) == 0 {
+			r.scatter()
+		}
+		if r.o.DrainEvery > 0 && n%int64(r.o.DrainEvery) == 0 {
+			r.handOver()
+		}
 		if r.late.Load() {
 			return false
 		}
@@ -382,7 +521,7 @@ func (r *run) play(ctx context.Context) error {
 	// The phase first: who subscribes from now on may have missed them.
 	r.phase.Store(phaseFinal)
 	rnd := rand.New(rand.NewPCG(r.o.Seed, 3))
-	for _, ch := range append(slices.Clone(r.channels), largeChannel) {
+	for _, ch := range r.allChannels() {
 		r.publishOne(rnd, ch)
 	}
 	clients.Wait()
@@ -402,7 +541,7 @@ func (r *run) mayPublish() bool { return r.asked.Add(1) <= r.made.Load()/4 }
 
 const publisherCount = 4
 
-// publish makes publications in every publisherCount-th channel and in the large one, and faults of the engine.
+// publish makes publications in every publisherCount-th channel and in the large ones, and faults of the engine.
 func (r *run) publish(k int, more func() bool) {
 	rnd := rand.New(rand.NewPCG(r.o.Seed, uint64(k)+10))
 	var channels []int
@@ -416,15 +555,14 @@ func (r *run) publish(k int, more func() bool) {
 		i := channels[rnd.IntN(len(channels))]
 		if n%8 == 3 {
 			i = len(r.channels)
-		}
-		r.publishOne(rnd, r.channel(i))
-		if i == len(r.channels) {
+			r.publishOne(rnd, r.channel(i+1+n/8%(len(largeChannels)-1)))
 			r.large.add()
 		}
+		r.publishOne(rnd, r.channel(i))
 		if n%8 == 7 && !r.keepTogether() {
 			r.count.waits.Add(1)
 		}
-		if rnd.IntN(400) == 0 && namespaceOf(r.channel(i)) != namespaceLive {
+		if rnd.IntN(400) == 0 && namespaceOf(r.channel(i)).options().HistorySize > 0 {
 			r.removeHistory(i)
 		}
 	}
@@ -433,7 +571,8 @@ func (r *run) publish(k int, more func() bool) {
 func (r *run) removeHistory(i int) {
 	r.count.removed.Add(1)
 	r.removed[i].Store(math.MaxUint64)
-	if err := r.gateway.RemoveHistory(context.Background(), r.channel(i)); err != nil {
+	err := r.ask(func(g *served) error { return g.RemoveHistory(context.Background(), r.channel(i)) })
+	if err != nil {
 		r.violate(&Violation{Kind: Broken, Channel: r.channel(i), Detail: err.Error()})
 	}
 	top, _ := r.ledger.Top(r.channel(i))
@@ -449,8 +588,11 @@ func (r *run) restart() {
 
 // publishOne makes one publication. A gateway that is busy may refuse it: then its number is never seen.
 func (r *run) publishOne(rnd *rand.Rand, channel string) {
-	data := r.pads.payload(rnd, r.ledger.Number(channel), namespaceOf(channel) == namespaceLarge)
-	_, err := r.gateway.Publish(context.Background(), channel, data, longwire.PublishOptions{})
+	data := r.pads.payload(rnd, r.ledger.Number(channel), namespaceOf(channel).large())
+	err := r.ask(func(g *served) error {
+		_, err := g.Publish(context.Background(), channel, data, longwire.PublishOptions{})
+		return err
+	})
 	if err != nil && !errors.Is(err, longwire.ErrBusy) {
 		r.violate(&Violation{Kind: Broken, Channel: channel, Detail: err.Error()})
 	}
@@ -497,7 +639,7 @@ const ahead = 12
 // together reports whether all but a few subscriptions are there and near the end of their channel, but for those whose
 // clients stall.
 func (r *run) together() bool {
-	ends := make([]int64, len(r.channels)+1)
+	ends := make([]int64, len(r.channels)+len(largeChannels))
 	for i := range ends {
 		_, n := r.ledger.Top(r.channel(i))
 		ends[i] = int64(n)
@@ -517,10 +659,10 @@ func (r *run) together() bool {
 	return behind <= subs/20
 }
 
-// channel is the i-th one, the large one being the last.
+// channel is the i-th one, the large ones being the last.
 func (r *run) channel(i int) string {
-	if i == len(r.channels) {
-		return largeChannel
+	if i >= len(r.channels) {
+		return largeChannels[i-len(r.channels)]
 	}
 	return r.channels[i]
 }

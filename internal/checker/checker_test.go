@@ -33,9 +33,20 @@ func TestRunFinds(t *testing.T) {
 		}, []Kind{WrongData}},
 		{"a recovery is not told to have failed", func(m *message) bool {
 			return m.kind == gotSubscribed && m.recovering && !m.recovered
-		}, func(m *message) { m.recovered = true }, []Kind{FalseRecovery}},
+		}, func(m *message) { m.recovered = true }, []Kind{FalseRecovery, Gap}}, // in the plain protocol it shows in what follows
 		{"the first of what was recovered is lost", hasRecovered, func(m *message) { m.publications = m.publications[1:] }, []Kind{Gap, Incomplete}},
 		{"what was recovered is lost", hasRecovered, func(m *message) { m.publications = nil }, []Kind{Gap, Incomplete}},
+		{"what a server-side subscription recovered is lost", func(m *message) bool {
+			return m.kind == gotConnected && slices.ContainsFunc(m.subs, func(s message) bool { return hasRecovered(&s) })
+		}, func(m *message) {
+			for i := range m.subs {
+				m.subs[i].publications = nil
+			}
+		}, []Kind{Gap, Incomplete}},
+		{"a subscription is made that was not asked for", isPublication, func(m *message) { *m = message{kind: gotSubscribed, channel: m.channel} }, []Kind{Broken}},
+		{"a publication comes twice where some may be lost", func(m *message) bool {
+			return isPublication(m) && namespaceOf(m.channel).drops()
+		}, func(m *message) { m.publications = append(m.publications, m.publications[0]) }, []Kind{Duplicate}},
 		{"a subscription ends that did not", isPublication, func(m *message) {
 			*m = message{kind: gotUnsubscribed, channel: m.channel, code: 2500}
 		}, []Kind{Broken, Stray, Needless}},

@@ -1,10 +1,14 @@
 package checker
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +27,8 @@ type client struct {
 	deflate bool
 	frames  bool // wants WebSocket pings
 	large   bool // gets large publications, and stalls for long
+	lenient bool // is in channels alone where who is slow loses publications, and never its connection
+	by      by   // who subscribes it
 	steady  bool // never does anything but read
 	subs    []*sub
 	byName  map[string]*sub
@@ -42,7 +48,17 @@ type client struct {
 	turn    int    // messages until the next action
 	retries int
 	doomed  map[ws.StatusCode]bool // codes that it asked for
+	asked   time.Time              // when the server was asked last for a subscription
 }
+
+// by is who makes the subscriptions of a client.
+type by uint8
+
+const (
+	bySelf  by = iota
+	byAPI      // the server, when the application asks for it
+	byToken    // the server, when it connects: its token names the channels
+)
 
 // sub is a channel that a client wants.
 type sub struct {
@@ -131,7 +147,7 @@ func (c *client) dial() (*conn, error) {
 		more += "&cf_ws_frame_ping_pong=true"
 	}
 	d.Target = target(path, c.number, c.life, more)
-	return dial(c.r.addr, d, c.large)
+	return dial(c.r.gateway.Load().addr, d, c.large)
 }
 
 // say puts a command into the next message.
@@ -160,10 +176,44 @@ func (c *client) flush() error {
 	return err
 }
 
+// errAnew ends a connection whose client has to make another one.
+var errAnew = errors.New("connect anew")
+
+// connect says who it is, and where its server-side subscriptions stood.
+func (c *client) connect() error {
+	cmd := &command{method: doConnect}
+	if c.by == byToken {
+		cmd.token = token(c.subs)
+		for _, s := range c.subs {
+			s.asked = false
+			if since, ok := s.Since(); ok && c.rnd.IntN(5) > 0 {
+				s.asked = true
+				cmd.recovers = append(cmd.recovers, recovery{s.Channel, since.Epoch, since.Offset})
+			}
+			s.state = subAsked
+		}
+	}
+	return c.say(cmd, pending{})
+}
+
 // subscribe asks for the channels that are idle.
 func (c *client) subscribe() error {
 	for _, s := range c.subs {
 		if s.state != subIdle {
+			continue
+		}
+		switch {
+		case c.by == byToken:
+			return errAnew
+		case c.by == byAPI && c.id == "":
+			continue // until it has a session
+		case c.by == byAPI:
+			since, known := s.Since()
+			s.asked = known && c.rnd.IntN(5) > 0
+			s.state, c.asked = subAsked, time.Now()
+			if err := c.r.subscribeAs(c.id, s.Channel, s.kind != namespaceLive, since, s.asked); err != nil {
+				return err
+			}
 			continue
 		}
 		cmd := &command{method: doSubscribe, channel: s.Channel, delta: s.kind == namespaceDelta && c.codec != codecPlain}
@@ -183,17 +233,39 @@ func (c *client) subscribe() error {
 	return c.flush()
 }
 
+// tokenSecret is what the application signs its tokens with.
+const tokenSecret = "checker"
+
+// token is one of the crowd's user, with these subscriptions, all of which are recoverable where their channel is.
+func token(subs []*sub) string {
+	claims := map[string]any{"sub": crowdUser}
+	channels := make(map[string]any)
+	for _, s := range subs {
+		channels[s.Channel] = map[string]any{"override": map[string]any{"force_recovery": map[string]any{"value": s.kind != namespaceLive}}}
+	}
+	claims["subs"] = channels
+	body, err := json.Marshal(claims)
+	if err != nil {
+		panic(err) // of our own data
+	}
+	enc := base64.RawURLEncoding.EncodeToString
+	signed := enc([]byte(`{"alg":"HS256"}`)) + "." + enc(body)
+	mac := hmac.New(sha256.New, []byte(tokenSecret))
+	mac.Write([]byte(signed))
+	return signed + "." + enc(mac.Sum(nil))
+}
+
 // session is one connection. It reports whether the client is done for good.
 func (c *client) session(conn *conn) (done bool) {
-	c.conn, c.up, c.ids, c.pending, c.out = conn, false, 0, make(map[uint32]pending), nil
+	c.conn, c.up, c.id, c.ids, c.pending, c.out = conn, false, "", 0, make(map[uint32]pending), nil
 	c.retries, c.doomed = 0, nil
 	c.nextTurn()
 	if c.codec == codecPlain {
 		c.up = true
-	} else if err := c.say(&command{method: doConnect}, pending{}); err != nil {
+	} else if c.connect() != nil {
 		return false
 	}
-	if c.up || c.rnd.IntN(2) == 0 { // at once, without waiting for the reply
+	if c.up || c.by == bySelf && c.rnd.IntN(2) == 0 { // at once, without waiting for the reply
 		if c.subscribe() != nil {
 			return false
 		}
@@ -231,6 +303,10 @@ func (c *client) session(conn *conn) (done bool) {
 		if c.flush() != nil {
 			return false
 		}
+		if c.overdue() {
+			c.r.count.cuts.Add(1)
+			return false
+		}
 		if c.turn <= 0 && c.up {
 			c.nextTurn()
 			if !c.steady && c.r.phase.Load() == phaseRunning && !c.act() {
@@ -238,6 +314,14 @@ func (c *client) session(conn *conn) (done bool) {
 			}
 		}
 	}
+}
+
+// overdue reports whether the server was asked for a subscription and has not made it: it tells nobody why.
+func (c *client) overdue() bool {
+	if c.by != byAPI || time.Since(c.asked) < 10*c.r.patience {
+		return false
+	}
+	return slices.ContainsFunc(c.subs, func(s *sub) bool { return s.state == subAsked })
 }
 
 func (c *client) nextTurn() { c.turn = 1 + c.rnd.IntN(2*c.r.o.Calm) }
@@ -286,12 +370,27 @@ func (c *client) progress() (over, done bool) {
 	}
 }
 
+// maySlow reports whether the gateway may call the client slow in that life: where it stalled, and always where it gets large
+// publications, of which the queue holds none. Never where they are to be dropped instead.
+func (c *client) maySlow(life int) bool { return !c.lenient && (c.large || c.stalled[life]) }
+
+// insufficient is the close code of a server-side subscription that is told of a gap.
+const insufficient = 3010
+
 // closed judges a close frame of the server, and answers it.
 func (c *client) closed(ev ws.Event) {
 	_ = c.conn.closeFrame(ev.Code)
 	switch {
 	case c.doomed[ev.Code]:
-	case (ev.Code == 3008 || ev.Code == 3012 || ev.Code == ws.StatusPolicyViolation) && c.stalled[c.life]: // slow, no pong
+	case ev.Code == crowdCode && c.by == byToken && c.r.count.crowds.Load() > 0:
+	case (ev.Code == 3001 || ev.Code == ws.StatusGoingAway) && c.r.count.drains.Load() > 0:
+	case ev.Code == insufficient && c.by != bySelf:
+		c.r.count.insufficient.Add(1)
+		if c.r.o.Faults.Lose == 0 && c.r.count.restarts.Load() == 0 {
+			c.r.violate(&Violation{Kind: Needless, Client: c.number, Detail: "told of a gap, and none can be"})
+		}
+	case ev.Code == 3008 && c.maySlow(c.life):
+	case (ev.Code == 3012 || ev.Code == ws.StatusPolicyViolation) && c.stalled[c.life]: // slow, no pong
 	default:
 		c.violate(Ended, "closed with %d %q", ev.Code, ev.Payload)
 	}
@@ -347,8 +446,18 @@ func (c *client) message(m *message) error {
 		return nil
 	}
 	if m.id == 0 {
-		if s := c.byName[m.channel]; m.kind == gotUnsubscribed && s != nil {
+		s := c.byName[m.channel]
+		switch {
+		case s == nil:
+		case m.kind == gotUnsubscribed:
 			return c.unsubscribed(s, m.code)
+		case m.kind == gotSubscribed && c.by == byAPI && s.state == subAsked:
+			// The push has no room for whether it recovered: then it goes on where it was.
+			since, _ := s.Since()
+			m.recovering = s.asked
+			m.recovered = s.asked && m.positioned && m.epoch == since.Epoch && m.offset == since.Offset
+			c.r.count.served.Add(1)
+			return c.subscribed(s, m)
 		}
 		return nonsense("kind %d without id, channel %q, code %d", m.kind, m.channel, m.code)
 	}
@@ -367,6 +476,21 @@ func (c *client) message(m *message) error {
 	switch p.method {
 	case doConnect:
 		c.up, c.id = true, m.client
+		for i := range m.subs {
+			s := c.byName[m.subs[i].channel]
+			if s == nil || c.by != byToken {
+				return nonsense("connected with channel %q", m.subs[i].channel)
+			}
+			c.r.count.served.Add(1)
+			if err := c.subscribed(s, &m.subs[i]); err != nil {
+				return err
+			}
+		}
+		for _, s := range c.subs {
+			if c.by == byToken && s.state == subAsked {
+				s.state = subIdle // it did not get it
+			}
+		}
 		return c.subscribe()
 	case doSubscribe:
 		return c.subscribed(p.sub, m)
@@ -377,7 +501,7 @@ func (c *client) message(m *message) error {
 		c.r.count.published.Add(1)
 		if place, ok := p.sub.Ledger.placeOf(p.sub.Channel, p.number); !ok {
 			c.violate(Unpublished, "publication %d of %q was confirmed and is nowhere", p.number, p.sub.Channel)
-		} else if c.r.o.Faults == (Faults{}) && p.sub.state == subLive && p.spans == p.sub.spans && !p.sub.Has(place) {
+		} else if c.r.o.Faults == (Faults{}) && p.sub.state == subLive && p.spans == p.sub.spans && !p.sub.Has(place) && !p.sub.kind.drops() {
 			c.r.violate(p.sub.violation(Late, "publication %d at place %d was confirmed before it came", p.number, place))
 		}
 	}
@@ -390,6 +514,8 @@ func (c *client) failed(p pending, code uint32) error {
 	switch {
 	case code == tooMany && p.method == doPublish:
 		return nil
+	case code == internal && p.method == doConnect && c.by == byToken:
+		return errAnew
 	case code == internal && p.method == doSubscribe && c.retries < 100:
 		c.retries++
 		p.sub.state = subIdle

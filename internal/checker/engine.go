@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,19 +36,30 @@ type Engine struct {
 		rnd *rand.Rand // guarded by mu
 	}
 
-	mu      sync.RWMutex // held for reading during every call
-	inner   *memengine.Engine
-	handler engine.Handler // the node's
+	mu    sync.RWMutex // held for reading during every call
+	inner *memengine.Engine
+
+	nodes   sync.RWMutex
+	members []*Member // guarded by nodes: those that were started
 }
 
-// Immediate is an Engine whose faults do not include Lag.
-type Immediate struct{ *Engine }
+// Member is an Engine as one node has it. Several nodes may have the same one, one after the other or at a time.
+type Member struct {
+	*Engine
+	handler engine.Handler // guarded by Engine.nodes
+}
+
+// Node is a Member for one more node.
+func (e *Engine) Node() *Member { return &Member{Engine: e} }
+
+// Immediate is a Member of an Engine whose faults do not include Lag.
+type Immediate struct{ *Member }
 
 // Immediate marks that no method waits.
 func (Immediate) Immediate() {}
 
 var (
-	_ engine.Engine    = (*Engine)(nil)
+	_ engine.Engine    = (*Member)(nil)
 	_ engine.Immediate = Immediate{}
 )
 
@@ -90,18 +102,26 @@ func (e *Engine) StopLosing() { e.losing.Store(false) }
 // Lost is how many deliveries were lost.
 func (e *Engine) Lost() uint64 { return e.lost.Load() }
 
-// Start begins to serve.
-func (e *Engine) Start(ctx context.Context, h engine.Handler) error {
+// Start begins to serve a node. The first of them starts the engine.
+func (m *Member) Start(_ context.Context, h engine.Handler) error {
+	e := m.Engine
+	e.nodes.Lock()
+	m.handler = h
+	e.members = append(e.members, m)
+	first := len(e.members) == 1
+	e.nodes.Unlock()
+	if !first {
+		return nil
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.handler = h
 	if e.faults.Lag {
 		for i := range e.lanes {
 			e.spin.Go(func() { e.lanes[i].run(e.lag) })
 		}
 	}
 	e.inner = memengine.New(nil)
-	return e.inner.Start(ctx, delivery{e})
+	return e.inner.Start(context.Background(), delivery{e}) // which outlives the first node
 }
 
 // Restart loses all that is kept: streams begin anew, in another epoch.
@@ -115,8 +135,16 @@ func (e *Engine) Restart() error {
 	return e.inner.Start(context.Background(), delivery{e})
 }
 
-// Close ends what Start began.
-func (e *Engine) Close() error {
+// Close ends what Start began. The last node ends the engine.
+func (m *Member) Close() error {
+	e := m.Engine
+	e.nodes.Lock()
+	e.members = slices.DeleteFunc(e.members, func(x *Member) bool { return x == m })
+	last := len(e.members) == 0
+	e.nodes.Unlock()
+	if !last {
+		return nil
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.inner == nil {
@@ -132,6 +160,15 @@ func (e *Engine) Close() error {
 
 // delivery is the Handler that memengine has.
 type delivery struct{ *Engine }
+
+// each calls f for each node.
+func (d delivery) each(f func(engine.Handler)) {
+	d.nodes.RLock()
+	defer d.nodes.RUnlock()
+	for _, m := range d.members {
+		f(m.handler)
+	}
+}
 
 // pass hands a delivery on, in the order of its channel.
 func (d delivery) pass(channel string, f func()) {
@@ -153,21 +190,21 @@ func (d delivery) pass(channel string, f func()) {
 // Publication implements engine.Handler.
 func (d delivery) Publication(channel string, p *engine.Publication, epoch string) {
 	d.ledger.Note(channel, p, epoch)
-	d.pass(channel, func() { d.handler.Publication(channel, p, epoch) })
+	d.pass(channel, func() { d.each(func(h engine.Handler) { h.Publication(channel, p, epoch) }) })
 }
 
 // Join implements engine.Handler.
 func (d delivery) Join(channel string, info *engine.ClientInfo) {
-	d.pass(channel, func() { d.handler.Join(channel, info) })
+	d.pass(channel, func() { d.each(func(h engine.Handler) { h.Join(channel, info) }) })
 }
 
 // Leave implements engine.Handler.
 func (d delivery) Leave(channel string, info *engine.ClientInfo) {
-	d.pass(channel, func() { d.handler.Leave(channel, info) })
+	d.pass(channel, func() { d.each(func(h engine.Handler) { h.Leave(channel, info) }) })
 }
 
 // Control implements engine.Handler.
-func (d delivery) Control(data []byte) { d.handler.Control(data) }
+func (d delivery) Control(data []byte) { d.each(func(h engine.Handler) { h.Control(data) }) }
 
 // lane is deliveries in a row, made by one goroutine.
 type lane struct {

@@ -29,10 +29,20 @@ type command struct {
 	channel string
 	data    []byte // publish
 
+	// connect
+	token    string
+	recovers []recovery
+
 	// subscribe
 	positioned, recoverable, recover, delta bool
 	offset                                  uint64
 	epoch                                   string
+}
+
+// recovery is a server-side subscription that a client wants back when it connects.
+type recovery struct {
+	channel, epoch string
+	offset         uint64
 }
 
 type method uint8
@@ -68,6 +78,16 @@ func (c codec) appendCommand(dst []byte, cmd *command) []byte {
 		}
 		text(1, cmd.channel)
 		switch cmd.method {
+		case doConnect:
+			text(1, cmd.token)
+			for _, r := range cmd.recovers {
+				o := protowire.AppendVarint(protowire.AppendTag(nil, 3, protowire.VarintType), 1)
+				o = protowire.AppendString(protowire.AppendTag(o, 6, protowire.BytesType), r.epoch)
+				o = protowire.AppendVarint(protowire.AppendTag(o, 7, protowire.VarintType), r.offset)
+				e := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), r.channel)
+				e = protowire.AppendBytes(protowire.AppendTag(e, 2, protowire.BytesType), o)
+				body = protowire.AppendBytes(protowire.AppendTag(body, 3, protowire.BytesType), e)
+			}
 		case doSubscribe:
 			num(3, protowire.EncodeBool(cmd.recover))
 			text(6, cmd.epoch)
@@ -111,10 +131,18 @@ func (c codec) appendCommand(dst []byte, cmd *command) []byte {
 		Positioned  bool            `json:"positioned,omitempty"`
 		Recoverable bool            `json:"recoverable,omitempty"`
 		Delta       string          `json:"delta,omitempty"`
+		Token       string          `json:"token,omitempty"`
+		Subs        map[string]any  `json:"subs,omitempty"`
 	}
 	r := request{Channel: cmd.channel, Data: cmd.data, Recover: cmd.recover, Epoch: cmd.epoch, Offset: cmd.offset, Positioned: cmd.positioned, Recoverable: cmd.recoverable}
 	if cmd.delta {
 		r.Delta = "fossil"
+	}
+	if r.Token = cmd.token; len(cmd.recovers) > 0 {
+		r.Subs = make(map[string]any)
+		for _, s := range cmd.recovers {
+			r.Subs[s.channel] = map[string]any{"recover": true, "epoch": s.epoch, "offset": s.offset}
+		}
 	}
 	b, err := json.Marshal(map[string]any{"id": cmd.id, methodNames[cmd.method]: r})
 	if err != nil {
@@ -130,7 +158,8 @@ type message struct {
 	channel string // where id is 0
 	code    uint32 // of an error or an end
 
-	client string // connected
+	client string    // connected
+	subs   []message // connected: the server-side subscriptions
 
 	// subscribed
 	positioned, recovered, recovering, delta bool
@@ -138,6 +167,25 @@ type message struct {
 	epoch                                    string
 
 	publications []publication // subscribed, published to us
+}
+
+// jsonSubscribed is what a client is told of a subscription.
+type jsonSubscribed struct {
+	Positioned    bool
+	Recovered     bool
+	Epoch         string
+	Offset        uint64
+	Delta         bool
+	Publications  []jsonPublication
+	WasRecovering bool `json:"was_recovering"`
+}
+
+func (s *jsonSubscribed) to(m *message) {
+	m.kind, m.positioned, m.recovered, m.recovering, m.delta = gotSubscribed, s.Positioned, s.Recovered, s.WasRecovering, s.Delta
+	m.offset, m.epoch = s.Offset, s.Epoch
+	for i := range s.Publications {
+		m.publications = append(m.publications, s.Publications[i].publication())
+	}
 }
 
 type kind uint8
@@ -216,18 +264,13 @@ func decodeJSON(b []byte) (m message, err error) {
 			Channel     string
 			Pub         *jsonPublication
 			Unsubscribe *struct{ Code uint32 }
+			Subscribe   *jsonSubscribed
 		}
-		Connect   *struct{ Client string }
-		Subscribe *struct {
-			Recoverable   bool
-			Positioned    bool
-			Recovered     bool
-			Epoch         string
-			Offset        uint64
-			Delta         bool
-			Publications  []jsonPublication
-			WasRecovering bool `json:"was_recovering"`
+		Connect *struct {
+			Client string
+			Subs   map[string]*jsonSubscribed
 		}
+		Subscribe   *jsonSubscribed
 		Unsubscribe *struct{}
 		Publish     *struct{}
 	}
@@ -242,13 +285,13 @@ func decodeJSON(b []byte) (m message, err error) {
 		m.kind, m.code = gotError, r.Error.Code
 	case r.Connect != nil:
 		m.kind, m.client = gotConnected, r.Connect.Client
-	case r.Subscribe != nil:
-		s := r.Subscribe
-		m.kind, m.positioned, m.recovered, m.recovering, m.delta = gotSubscribed, s.Positioned, s.Recovered, s.WasRecovering, s.Delta
-		m.offset, m.epoch = s.Offset, s.Epoch
-		for i := range s.Publications {
-			m.publications = append(m.publications, s.Publications[i].publication())
+		for channel, s := range r.Connect.Subs {
+			sub := message{channel: channel}
+			s.to(&sub)
+			m.subs = append(m.subs, sub)
 		}
+	case r.Subscribe != nil:
+		r.Subscribe.to(&m)
 	case r.Unsubscribe != nil:
 		m.kind = gotUnsubscribed
 	case r.Publish != nil:
@@ -260,6 +303,8 @@ func decodeJSON(b []byte) (m message, err error) {
 			m.kind, m.publications = gotPublication, []publication{r.Push.Pub.publication()}
 		case r.Push.Unsubscribe != nil:
 			m.kind, m.code = gotUnsubscribed, r.Push.Unsubscribe.Code
+		case r.Push.Subscribe != nil:
+			r.Push.Subscribe.to(&m)
 		}
 	}
 	return m, nil
@@ -345,8 +390,20 @@ func decodeReply(b []byte) (m message, err error) {
 		case 5:
 			m.kind = gotConnected
 			return fields(b, func(n protowire.Number, _ uint64, b []byte) error {
-				if n == 1 {
+				switch n {
+				case 1:
 					m.client = string(b)
+				case 6:
+					sub := message{kind: gotSubscribed}
+					err := fields(b, func(n protowire.Number, _ uint64, b []byte) error {
+						if n == 1 {
+							sub.channel = string(b)
+							return nil
+						}
+						return sub.subscribed(b)
+					})
+					m.subs = append(m.subs, sub)
+					return err
 				}
 				return nil
 			})
@@ -384,6 +441,19 @@ func (m *message) push(b []byte) error {
 		case 7:
 			m.kind = gotUnsubscribed
 			return m.number(b, 2, &m.code)
+		case 9:
+			m.kind = gotSubscribed
+			return fields(b, func(n protowire.Number, v uint64, b []byte) error {
+				switch n {
+				case 4:
+					m.epoch = string(b)
+				case 5:
+					m.offset = v
+				case 6:
+					m.positioned = v != 0
+				}
+				return nil
+			})
 		}
 		return nil
 	})

@@ -188,6 +188,7 @@ func (t *Table) connected(k call, st *state, cr credentials, recover map[string]
 	st.phase = phaseConnected
 	st.due = t.tick(t.n.o.Ping) // until the reply
 	t.n.Sessions.Add(1)
+	t.host.Connected(k.i, cr.user)
 	r := &centrifuge.ConnectResult{Client: t.id(k.i), Version: t.n.o.Version, Data: cr.data}
 	if st.expires != 0 && !cr.hook {
 		r.Expires, r.TTL = true, st.expires-t.now()

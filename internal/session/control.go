@@ -61,7 +61,7 @@ func (t *Table) subscribeAs(i uint32, st *state, name string, as *SubscribeAs) {
 	p.server = true
 	t.begin(call{i: i}, st, []byte(name), p, func(sub uint32, r *centrifuge.SubscribeResult, err error) {
 		if err != nil {
-			t.n.told(err)
+			t.n.told("subscribe", err)
 			return
 		}
 		if st.codec == Plain {
@@ -85,7 +85,7 @@ func (t *Table) refreshAs(i uint32, st *state, as *RefreshAs) {
 		return
 	case as.Info != nil:
 		if err := t.setWho(st, t.user(st), as.Info); err != nil {
-			t.n.told(err)
+			t.n.told("refresh", err)
 		}
 	}
 	st.expires = unixOf(as.ExpireAt)

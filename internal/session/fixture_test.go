@@ -223,9 +223,12 @@ func (h host) Find(id uint64) (uint32, bool) {
 	}
 	return c.i, true
 }
-func (h host) Addr(uint32) string    { return "192.0.2.7" }
-func (h host) Window(i uint32) uint8 { return h.conn(i).window }
-func (h host) Backlog(i uint32) int  { return h.conn(i).backlog }
+func (h host) Addr(uint32) string          { return "192.0.2.7" }
+func (h host) Window(i uint32) uint8       { return h.conn(i).window }
+func (h host) Connected(uint32, string)    {}
+func (h host) Subscribed(uint32, []byte)   {}
+func (h host) Left(uint32, []byte, uint32) {}
+func (h host) Backlog(i uint32) int        { return h.conn(i).backlog }
 func (h host) Look(i uint32) {
 	if c := h.conn(i); c.unread != nil {
 		m := c.unread

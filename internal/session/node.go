@@ -5,11 +5,7 @@ package session
 import (
 	"cmp"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -65,7 +61,7 @@ type Options struct {
 type Node struct {
 	o         Options
 	immediate bool
-	cipher    cipher.Block // makes session ids of conns
+	ids       *IDs // makes session ids of conns
 	uid       string
 	connects  bucket
 	ends      bucket // of sessions that are ended with many others
@@ -98,8 +94,8 @@ func NewNode(o Options) (*Node, error) {
 		return nil, fmt.Errorf("session: key for ids: %w", err)
 	}
 	var err error
-	if n.cipher, err = aes.NewCipher(key[:16]); err != nil {
-		return nil, fmt.Errorf("session: %w", err)
+	if n.ids, err = NewIDs(key[:16]); err != nil {
+		return nil, err
 	}
 	n.uid = uuid([16]byte(key[16:]))
 	n.setRates(time.Now())
@@ -118,45 +114,17 @@ func (n *Node) UID() string { return n.uid }
 // Engine is the engine that the node was made with.
 func (n *Node) Engine() engine.Engine { return n.o.Engine }
 
-// idMark stands in ids beside the conn's, so that others are told from ours.
-const idMark = 0x6c6f6e6777697265
+// IDs makes the node's session ids.
+func (n *Node) IDs() *IDs { return n.ids }
 
-// ID is the session id of a conn: a UUID that tells nobody anything, made of the conn's id under the node's key, so that
-// nothing has to be stored for it.
-func (n *Node) ID(conn uint64) string {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:], conn)
-	binary.LittleEndian.PutUint64(b[8:], idMark)
-	n.cipher.Encrypt(b[:], b[:])
-	return uuid(b)
-}
+// ID is the session id of a conn.
+func (n *Node) ID(conn uint64) string { return n.ids.ID(conn) }
 
 // Conn is the conn of a session id of this node.
-func (n *Node) Conn(id string) (conn uint64, ok bool) {
-	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' {
-		return 0, false
-	}
-	var b [16]byte
-	if _, err := hex.Decode(b[:], []byte(id[:8]+id[9:13]+id[14:18]+id[19:23]+id[24:])); err != nil {
-		return 0, false
-	}
-	n.cipher.Decrypt(b[:], b[:])
-	return binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:]) == idMark
-}
+func (n *Node) Conn(id string) (conn uint64, ok bool) { return n.ids.Conn(id) }
 
-func uuid(b [16]byte) string {
-	var s [36]byte
-	hex.Encode(s[:], b[:4])
-	s[8] = '-'
-	hex.Encode(s[9:], b[4:6])
-	s[13] = '-'
-	hex.Encode(s[14:], b[6:8])
-	s[18] = '-'
-	hex.Encode(s[19:], b[8:10])
-	s[23] = '-'
-	hex.Encode(s[24:], b[10:])
-	return string(s[:])
-}
+// Pong is how long a client has for the answer to a ping.
+func (n *Node) Pong() time.Duration { return n.o.Pong }
 
 // replyError is what a client is told of err.
 func (n *Node) replyError(err error) (*Error, *Disconnect) {

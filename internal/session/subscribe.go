@@ -293,6 +293,7 @@ const (
 // settle lets a subscription whose reply is written have what came meanwhile, and makes it known.
 func (t *Table) settle(i uint32, st *state, sub uint32) {
 	sb := t.shard.At(sub)
+	t.host.Subscribed(i, t.shard.Name(sub))
 	serial := sb.Serial
 	const known = hub.SubPresence | hub.SubEmits
 	seen := sb.Flags & known
@@ -316,19 +317,19 @@ func (t *Table) settle(i uint32, st *state, sub uint32) {
 	name, flags, info := string(t.shard.Name(sub)), sb.Flags, t.info(i, st, sub)
 	t.tell(i, func(ctx context.Context) {
 		if flags&hub.SubPresence != 0 {
-			t.n.told(t.n.o.Engine.AddPresence(ctx, name, info, t.presenceTTL()))
+			t.n.told("presence", t.n.o.Engine.AddPresence(ctx, name, info, t.presenceTTL()))
 		}
 		if flags&hub.SubEmits != 0 {
-			t.n.told(t.n.o.Engine.PublishJoin(ctx, name, info))
+			t.n.told("presence", t.n.o.Engine.PublishJoin(ctx, name, info))
 		}
 	})
 	t.Drain()
 }
 
 // told logs what nobody waits for.
-func (n *Node) told(err error) {
+func (n *Node) told(what string, err error) {
 	if err != nil {
-		n.o.Log.Warn("presence", "error", err.Error())
+		n.o.Log.Warn(what, "error", err.Error())
 	}
 }
 
@@ -344,7 +345,7 @@ func (t *Table) renew(i uint32, st *state) {
 		if sb.Flags&(hub.SubPresence|hub.SubHeld) == hub.SubPresence {
 			name, info := string(t.shard.Name(sub)), t.info(i, st, sub)
 			t.tell(i, func(ctx context.Context) {
-				t.n.told(t.n.o.Engine.AddPresence(ctx, name, info, t.presenceTTL()))
+				t.n.told("presence", t.n.o.Engine.AddPresence(ctx, name, info, t.presenceTTL()))
 			})
 		}
 		sub = sb.Sibling
@@ -365,10 +366,10 @@ func (t *Table) drop(i uint32, st *state, sub uint32) {
 		name, info := string(t.shard.Name(sub)), t.info(i, st, sub)
 		t.tell(i, func(ctx context.Context) {
 			if flags&hub.SubPresence != 0 {
-				t.n.told(t.n.o.Engine.RemovePresence(ctx, name, info.Client))
+				t.n.told("presence", t.n.o.Engine.RemovePresence(ctx, name, info.Client))
 			}
 			if flags&hub.SubEmits != 0 {
-				t.n.told(t.n.o.Engine.PublishLeave(ctx, name, info))
+				t.n.told("presence", t.n.o.Engine.PublishLeave(ctx, name, info))
 			}
 		})
 	}
@@ -407,6 +408,7 @@ func (t *Table) end(i uint32, st *state, sub uint32, why centrifuge.UnsubscribeR
 		return
 	}
 	name := string(t.shard.Name(sub))
+	t.host.Left(i, []byte(name), why.Code)
 	t.drop(i, st, sub)
 	if st.codec == Plain {
 		t.replyUnsubscribed(call{i: i}, name, why)

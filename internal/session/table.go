@@ -51,6 +51,10 @@ type Host interface {
 	Later(i uint32, work func(ctx context.Context))
 	// Now is the time.
 	Now() time.Time
+	// Connected, Subscribed and Left tell what becomes of a session, for whoever keeps a record of it. channel is lent.
+	Connected(i uint32, user string)
+	Subscribed(i uint32, channel []byte)
+	Left(i uint32, channel []byte, code uint32)
 }
 
 // Protocol is how a client speaks.
