@@ -94,6 +94,9 @@ type Config struct {
 	// closes it.
 	Engine engine.Engine
 
+	// FlightRecorder says how much of what happened to connections is remembered, for Gateway.Why.
+	FlightRecorder FlightRecorder
+
 	system loop.System // of tests
 }
 

@@ -13,7 +13,7 @@ import (
 // clientClose answers the client's close frame.
 func (f *front) clientClose(i uint32, st *state, code ws.StatusCode) {
 	if st.phase == phaseOpen {
-		f.end(st, Cause{Kind: CauseClientClose, Code: code})
+		f.end(i, st, Cause{Kind: CauseClientClose, Code: code})
 		reply := code
 		if !reply.Sendable() {
 			reply = ws.StatusNoStatus
@@ -43,7 +43,7 @@ func (f *front) violation(i uint32, st *state, err error) {
 		kind = CauseTooBig
 	}
 	if st.phase == phaseOpen {
-		f.end(st, Cause{Kind: kind, Code: ce.Code, Detail: ce.Rule})
+		f.end(i, st, Cause{Kind: kind, Code: ce.Code, Detail: ce.Rule})
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ce.Code, ce.Rule, [4]byte{}))
 	}
 	f.leave(i, st)
@@ -55,14 +55,14 @@ func (f *front) violation(i uint32, st *state, err error) {
 func (f *front) closeWith(i uint32, st *state, cause Cause, reason string) {
 	switch st.phase {
 	case phaseRequest:
-		f.end(st, cause)
+		f.end(i, st, cause)
 		st.phase = phaseOver
 		f.l.Finish(i)
 	case phaseOpen:
 		if cause.Code != 0 && !cause.Code.Sendable() {
 			cause.Code = ws.StatusNormalClosure
 		}
-		f.end(st, cause)
+		f.end(i, st, cause)
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, cause.Code, reason, [4]byte{}))
 		st.phase = phaseClosing
 		f.l.SetTimer(i, closingTimeout)
@@ -86,9 +86,13 @@ func (f *front) uncount(st *state) {
 }
 
 // end notes the cause, if there is none yet.
-func (f *front) end(st *state, c Cause) {
-	if st.cause == CauseUnknown {
-		st.cause, st.code, st.detail = c.Kind, uint16(c.Code), detailIndex(c.Detail)
+func (f *front) end(i uint32, st *state, c Cause) {
+	if st.cause != CauseUnknown {
+		return
+	}
+	st.cause, st.code, st.detail = c.Kind, uint16(c.Code), detailIndex(c.Detail)
+	if st.flags&stateUpgraded != 0 {
+		f.recordEnd(i, st, c)
 	}
 }
 
@@ -106,7 +110,7 @@ func (f *front) Closed(i uint32, e loop.End) {
 		*st = state{}
 		return
 	}
-	f.end(st, causeOf(e))
+	f.end(i, st, causeOf(e))
 	f.count.causes[st.cause].Add(1)
 	cause := Cause{Kind: st.cause, Code: ws.StatusCode(st.code), Detail: details[st.detail]}
 	id := f.l.ID(i)

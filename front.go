@@ -6,6 +6,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/longwire/longwire/internal/flight"
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/ws"
@@ -24,8 +25,9 @@ type front struct {
 	verdict   refusalKind // of Admit on the connection that Opened is called for next
 	overLimit int         // connections with stateOverLimit
 	partials  loop.Loans[partial]
-	count     *counters // of this loop; survives the loop's thread
-	sent      uint64    // messages appended since count was brought up to date
+	count     *counters     // of this loop; survives the loop's thread
+	sent      uint64        // messages appended since count was brought up to date
+	track     *flight.Track // where the loop records; nil: nowhere
 
 	drain    struct{ start, over uint32 } // ticks: when it began here, and how long it is to take; zero: there was none
 	sessions *session.Table               // nil where no endpoint has sessions
@@ -100,7 +102,7 @@ const (
 )
 
 func newFront(g *Gateway, l *loop.Loop) *front {
-	f := &front{g: g, l: l, reader: new(ws.Reader), count: &g.counters[l.Index()]}
+	f := &front{g: g, l: l, reader: new(ws.Reader), count: &g.counters[l.Index()], track: g.recorder.Track(l.Index())}
 	mem, err := l.Map(l.Slots() * stateSize)
 	if err != nil {
 		panic(err) // the loop's own slab of about the same size was mapped a moment ago

@@ -18,6 +18,7 @@ import (
 
 	"github.com/longwire/longwire/engine"
 	"github.com/longwire/longwire/internal/channel"
+	"github.com/longwire/longwire/internal/flight"
 	"github.com/longwire/longwire/internal/hub"
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/session"
@@ -49,6 +50,8 @@ type Gateway struct {
 	hub       *hub.Hub // nil where no endpoint has sessions, and so the next two
 	node      *session.Node
 	engine    engine.Engine
+	recorder  *flight.Recorder // nil: nothing is recorded
+	idsBefore *session.IDs     // of the process before, where the recorder has something of it
 	rules     *channel.Rules
 	verifiers []*token.Verifier // of Config.Tokens and SubTokens
 	ctx       context.Context   // of all work; ends with Close
@@ -117,6 +120,9 @@ func New(c Config) (*Gateway, error) {
 	g.pool = newPool(c.Workers)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if err := g.newNode(); err != nil {
+		return nil, err
+	}
+	if err := g.openRecorder(); err != nil {
 		return nil, err
 	}
 	g.renderRefusals()
@@ -372,6 +378,7 @@ func (g *Gateway) Close() error {
 		err = errors.Join(err, g.engine.Close())
 	}
 	g.closeLog.close()
+	g.recorder.Close()
 	return err
 }
 
@@ -494,7 +501,7 @@ func (f *front) adopted(i uint32, st *state, data []byte) {
 	head, rest := data[adoptionHeader:adoptionHeader+n], data[adoptionHeader+n:]
 	req, _, err := ws.ParseRequest(head, 0)
 	if err != nil {
-		f.end(st, Cause{Kind: CauseInternal})
+		f.end(i, st, Cause{Kind: CauseInternal})
 		st.phase = phaseOver
 		f.l.Finish(i)
 		return

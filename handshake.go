@@ -79,6 +79,7 @@ func (f *front) open(i uint32, st *state, e int, h *ws.Handshake, req *ws.Reques
 	}
 	st.flags |= stateUpgraded
 	f.count.upgraded.Add(1)
+	f.recordOpen(i, st, e, req)
 	if ep.protocol == protocolCentrifuge {
 		f.openSession(i, h, req)
 	}
@@ -107,7 +108,7 @@ func (f *front) open(i uint32, st *state, e int, h *ws.Handshake, req *ws.Reques
 // refuse answers a request with r and ends the connection.
 func (f *front) refuse(i uint32, st *state, kind refusalKind, r *ws.Refusal) {
 	f.count.refused[kind].Add(1)
-	f.end(st, Cause{Kind: CauseRefused, Detail: kind.String()})
+	f.end(i, st, Cause{Kind: CauseRefused, Detail: kind.String()})
 	f.l.Commit(i, ws.AppendRefusal(f.l.Buffer(i), r))
 	f.uncount(st)
 	st.phase = phaseOver
@@ -117,7 +118,7 @@ func (f *front) refuse(i uint32, st *state, kind refusalKind, r *ws.Refusal) {
 // refuseOverLimit answers a connection that Admit was against, or would be by now.
 func (f *front) refuseOverLimit(i uint32, st *state) {
 	f.count.refused[st.verdict].Add(1)
-	f.end(st, Cause{Kind: CauseRefused, Detail: st.verdict.String()})
+	f.end(i, st, Cause{Kind: CauseRefused, Detail: st.verdict.String()})
 	f.l.Commit(i, append(f.l.Buffer(i), f.g.refusal(st.verdict)...))
 	st.phase = phaseOver
 	f.l.Finish(i)

@@ -94,7 +94,7 @@ func (f *front) Timer(i uint32) {
 		f.refuseOverLimit(i, st)
 		return
 	case st.phase == phaseRequest:
-		f.end(st, Cause{Kind: CauseHandshakeTimeout})
+		f.end(i, st, Cause{Kind: CauseHandshakeTimeout})
 		f.l.Commit(i, append(f.l.Buffer(i), f.g.late...))
 		st.phase = phaseOver
 		f.l.Finish(i)
@@ -137,12 +137,12 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 		st.heard = now
 		st.flags &^= statePinged
 	case due && st.flags&stateQueued != 0:
-		f.end(st, Cause{Kind: CauseSlow, Detail: detailReplies})
+		f.end(i, st, Cause{Kind: CauseSlow, Detail: detailReplies})
 		st.phase = phaseOver
 		f.l.Abort(i)
 		return
 	case due:
-		f.end(st, Cause{Kind: CauseHeartbeat, Code: ws.StatusPolicyViolation})
+		f.end(i, st, Cause{Kind: CauseHeartbeat, Code: ws.StatusPolicyViolation})
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ws.StatusPolicyViolation, "heartbeat timeout", [4]byte{}))
 		st.phase = phaseOver
 		f.l.Finish(i)

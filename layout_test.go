@@ -29,7 +29,7 @@ type row struct {
 // never sideways between two tools (but lab → stress). docs/ARCHITECTURE.md has the picture.
 var layout = map[string]row{
 	// The library.
-	".":                        {imports: "engine engine/memengine internal/arena internal/channel internal/hub internal/loop internal/session internal/sys internal/token internal/wire/centrifuge internal/wire/plain ws"},
+	".":                        {imports: "engine engine/memengine internal/arena internal/channel internal/flight internal/hub internal/loop internal/session internal/sys internal/token internal/wire/centrifuge internal/wire/plain ws"},
 	"ws":                       {outside: "github.com/klauspost/compress"},
 	"client":                   {imports: "ws"},
 	"client/centrifuge":        {imports: "client ws", outside: "google.golang.org/protobuf"}, // a codec of its own: the server's tests it

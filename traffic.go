@@ -265,13 +265,13 @@ func (f *front) takes(i uint32, st *state) bool {
 	if f.g.endpoints[st.endpoint].protocol == protocolCentrifuge {
 		// Its client comes back and recovers; it is told so behind what waits, for which it has two seconds.
 		slow := centrifuge.DisconnectSlow
-		f.end(st, Cause{Kind: CauseSlow, Code: ws.StatusCode(slow.Code), Detail: detailQueue})
+		f.end(i, st, Cause{Kind: CauseSlow, Code: ws.StatusCode(slow.Code), Detail: detailQueue})
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, ws.StatusCode(slow.Code), slow.Reason, [4]byte{}))
 		st.phase = phaseOver
 		f.l.Finish(i)
 		return false
 	}
-	f.end(st, Cause{Kind: CauseSlow, Detail: detailQueue})
+	f.end(i, st, Cause{Kind: CauseSlow, Detail: detailQueue})
 	st.phase = phaseOver
 	f.l.Abort(i) // a FIN would wait behind all that it does not read
 	return false

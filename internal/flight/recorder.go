@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 )
 
 // Options say how much is recorded, and where.
@@ -27,7 +28,9 @@ type Options struct {
 
 // Recorder is all tracks of a process, and those that the one before left. Any goroutine may use it; a Track has one writer.
 type Recorder struct {
-	o      Options
+	o  Options
+	mu sync.RWMutex // held while tracks are read, and to end them
+
 	tracks []*Track
 	before []*Track // of the process before; nobody writes them
 	name   []byte   // what that one was called
@@ -171,6 +174,11 @@ func (r *Recorder) Bytes() int {
 
 // Close releases the memory. Nobody may use a track afterwards. Files stay.
 func (r *Recorder) Close() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, t := range r.tracks {
 		if r.o.Dir == "" {
 			r.o.Unmap(t.ring)
@@ -178,5 +186,5 @@ func (r *Recorder) Close() {
 			r.o.Unmap(whole(t.ring))
 		}
 	}
-	r.tracks = nil
+	r.tracks, r.before = nil, nil
 }

@@ -46,6 +46,8 @@ type key struct {
 // Find returns the spans that q means, the latest first. It reads all tracks, some milliseconds for each 100,000 events, and
 // stops nobody who writes.
 func (r *Recorder) Find(q Query) []Span {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	// First which conns: each condition may be met by another event of a conn.
 	wanted := r.matching(&q)
 	if len(wanted) == 0 {

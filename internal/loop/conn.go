@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"net/netip"
 	"os"
 	"time"
 
@@ -145,6 +146,23 @@ func (l *Loop) Queued(i uint32) int {
 		return 0
 	}
 	return l.queues[s.queue-1].len()
+}
+
+// Info is what TCP knows of conn i now, or, while Closed is called for it, what it knew at the end, where the kernel ended it.
+// It is false where that is not known.
+func (l *Loop) Info(i uint32) (sys.TCPInfo, bool) {
+	if fd := l.slab.slots[i].fd; fd >= 0 {
+		return l.poller.Info(fd)
+	}
+	return l.last, l.lastKnown
+}
+
+// Peer is the address of conn i's other end; the zero value when it is not known.
+func (l *Loop) Peer(i uint32) netip.AddrPort {
+	if fd := l.slab.slots[i].fd; fd >= 0 {
+		return l.poller.Peer(fd)
+	}
+	return netip.AddrPort{}
 }
 
 // Pause keeps conn i's data in the kernel, so that the peer's window closes, until Resume.

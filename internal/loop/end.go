@@ -68,7 +68,11 @@ func (l *Loop) reap() {
 			l.giveQueue(d.i)
 		}
 		l.wheel.clear(l.slab.slots, d.i)
+		l.lastKnown = false
 		if s.fd >= 0 {
+			if d.end.Kind == EndError {
+				l.last, l.lastKnown = l.poller.Info(s.fd)
+			}
 			l.poller.CloseSocket(s.fd, false)
 			s.fd = -1
 		}

@@ -72,6 +72,8 @@ type Loop struct {
 	resume    time.Duration // when to take up accepting again after a shed; 0 when not paused
 	stopping  bool
 	emptied   time.Duration // since when no conn is left
+	last      sys.TCPInfo   // of the conn whose Closed is being called, if lastKnown
+	lastKnown bool
 	alarm     time.Duration // when ring is due; meaningless without it
 	ring      func()        // nil: no alarm is set
 }

@@ -27,6 +27,10 @@ type Poller interface {
 	ShutdownWrite(fd int32)
 	CloseSocket(fd int32, abort bool)
 	SetUserTimeout(fd int32, d time.Duration)
+	// Info is what TCP knows of a conn, an error included that was read already; false where the system does not say.
+	Info(fd int32) (sys.TCPInfo, bool)
+	// Peer is the other end's address; the zero value when it is not known.
+	Peer(fd int32) netip.AddrPort
 
 	// Pass drops a duplicate of fd with data into a chute; Receive takes one out.
 	Pass(in, fd int32, data []byte) error

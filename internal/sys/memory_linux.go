@@ -18,6 +18,13 @@ func Map(n int) ([]byte, error) {
 	return b, nil
 }
 
+// MapFile maps the first n bytes of a file for reading and writing: what is written is the file's, and outlives the process. The
+// file may be closed.
+func MapFile(f *os.File, n int) ([]byte, error) {
+	b, err := unix.Mmap(int(f.Fd()), 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return b, os.NewSyscallError("mmap", err)
+}
+
 // Discard gives the pages of b back to the kernel; they read as zero afterwards.
 func Discard(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTNEED) }
 

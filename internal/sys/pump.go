@@ -869,6 +869,22 @@ func (p *Pump) CloseSocket(fd int32, abort bool) {
 	p.table.close(fd, abort)
 }
 
+// Info is Epoll's; package net has nothing to say.
+func (p *Pump) Info(int32) (TCPInfo, bool) { return TCPInfo{}, false }
+
+// Peer is Epoll's.
+func (p *Pump) Peer(fd int32) netip.AddrPort {
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	if c := p.conn(fd); c != nil && c.c != nil {
+		if a, ok := c.c.RemoteAddr().(*net.TCPAddr); ok {
+			ap := a.AddrPort()
+			return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		}
+	}
+	return netip.AddrPort{}
+}
+
 // SetUserTimeout does nothing: package net does not know the option.
 func (p *Pump) SetUserTimeout(int32, time.Duration) {}
 

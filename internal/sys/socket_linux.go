@@ -1,8 +1,10 @@
 package sys
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -26,6 +28,23 @@ func SocketInfo(fd int) (TCPInfo, error) {
 		return TCPInfo{}, os.NewSyscallError("getsockopt TCP_INFO", errno)
 	}
 	return parseTCPInfo(b[:min(int(n), len(b))]), nil
+}
+
+// SocketPeer is the address at the other end of a socket of the calling thread's table; the zero value when it has none.
+func SocketPeer(fd int) netip.AddrPort {
+	var b [unix.SizeofSockaddrInet6]byte
+	n := uint32(len(b))
+	if _, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&b)), uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return netip.AddrPort{}
+	}
+	port := binary.BigEndian.Uint16(b[2:])
+	switch binary.NativeEndian.Uint16(b[:]) {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])).Unmap(), port)
+	}
+	return netip.AddrPort{}
 }
 
 // UnreadBytes is how many received bytes nobody has read yet of a socket of the calling thread's table.
@@ -91,3 +110,12 @@ func (d *Destroyed) Read(deadline time.Time, each func(Socket)) (lost bool, err 
 
 // Close releases it and ends a Read.
 func (d *Destroyed) Close() error { return d.file.Close() }
+
+// Info is what TCP knows of a conn.
+func (e *Epoll) Info(fd int32) (TCPInfo, bool) {
+	x, err := SocketInfo(int(fd))
+	return x, err == nil
+}
+
+// Peer is the other end's address.
+func (e *Epoll) Peer(fd int32) netip.AddrPort { return SocketPeer(int(fd)) }

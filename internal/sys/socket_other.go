@@ -2,7 +2,10 @@
 
 package sys
 
-import "time"
+import (
+	"os"
+	"time"
+)
 
 // SocketCookie answers ErrUnsupported on this system.
 func SocketCookie(int) (uint64, error) { return 0, ErrUnsupported }
@@ -42,3 +45,6 @@ func DropCapabilities() error { return ErrUnsupported }
 
 // Capabilities are none on this system.
 func Capabilities() (uint64, error) { return 0, nil }
+
+// MapFile answers ErrUnsupported on this system.
+func MapFile(*os.File, int) ([]byte, error) { return nil, ErrUnsupported }

@@ -329,6 +329,10 @@ func (p *poller) CloseSocket(fd int32, abort bool) {
 // SetUserTimeout implements loop.Poller.
 func (p *poller) SetUserTimeout(int32, time.Duration) {}
 
+func (p *poller) Info(int32) (sys.TCPInfo, bool) { return sys.TCPInfo{}, false }
+
+func (p *poller) Peer(int32) netip.AddrPort { return netip.AddrPort{} }
+
 // Pass implements loop.Poller.
 func (p *poller) Pass(in, fd int32, data []byte) error {
 	p.system.mu.Lock()
