@@ -11,6 +11,7 @@ import (
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/fleet"
+	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -94,8 +95,8 @@ func TestReadsSlowly(t *testing.T) {
 	begin := time.Now()
 	reach(t, ctx, f, 1, 1)
 	until(t, ctx, f, "bytes", func(c fleet.Counts) bool {
-		// Two ticks ahead of time, and one read. The counts are older than the clock.
-		most := int64((time.Since(begin)+200*time.Millisecond).Seconds()*rate) + 64<<10
+		// Two ticks ahead of time, a timer that is up to a tick early, and one read. The counts are older than the clock.
+		most := int64((time.Since(begin)+3*loop.Tick).Seconds()*rate) + 64<<10
 		if c.BytesIn > most {
 			t.Fatalf("%d bytes by now, of at most %d", c.BytesIn, most)
 		}
