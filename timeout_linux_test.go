@@ -33,12 +33,14 @@ func TestVanishedPeer(t *testing.T) {
 		t.Skipf("no network namespaces here: %v", err)
 	}
 	t.Cleanup(func() { _ = ip("netns", "del", ns) })
+	// A subnet of this process: two runs at a time must not have each other's routes.
+	subnet := fmt.Sprintf("198.%d.%d", 18+os.Getpid()>>8&1, os.Getpid()&255)
 	near, far := fmt.Sprintf("lw%da", os.Getpid()%100000), fmt.Sprintf("lw%db", os.Getpid()%100000)
 	for _, args := range [][]string{
 		{"link", "add", near, "type", "veth", "peer", "name", far, "netns", ns},
-		{"addr", "add", "198.18.77.1/24", "dev", near},
+		{"addr", "add", subnet + ".1/24", "dev", near},
 		{"link", "set", near, "up"},
-		{"-n", ns, "addr", "add", "198.18.77.2/24", "dev", far},
+		{"-n", ns, "addr", "add", subnet + ".2/24", "dev", far},
 		{"-n", ns, "link", "set", far, "up"},
 	} {
 		if err := ip(args...); err != nil {
@@ -48,7 +50,7 @@ func TestVanishedPeer(t *testing.T) {
 	t.Cleanup(func() { _ = ip("link", "del", near) }) // the namespace takes its time
 
 	r := recorder{closed: make(chan Cause, 1)}
-	g, err := New(Config{Addr: "198.18.77.1:0", MaxConns: 10, Loops: 1, UserTimeout: time.Second,
+	g, err := New(Config{Addr: subnet + ".1:0", MaxConns: 10, Loops: 1, UserTimeout: time.Second,
 		Endpoints: []Endpoint{r.watch(Endpoint{Path: "/ws", Heartbeat: Heartbeat{Ping: time.Hour, Timeout: 2 * time.Hour}})}})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +74,7 @@ func TestVanishedPeer(t *testing.T) {
 	if n, err := c.Read(b); err != nil || n < 12 || string(b[9:12]) != "101" {
 		t.Fatalf("the handshake got %q, %v", b[:n], err)
 	}
-	if err := ip("-n", ns, "addr", "del", "198.18.77.2/24", "dev", far); err != nil {
+	if err := ip("-n", ns, "addr", "del", subnet + ".2/24", "dev", far); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.last().Send(ws.OpText, []byte("is anybody there?")); err != nil {
