@@ -211,7 +211,7 @@ func TestCompareBreakingPoints(t *testing.T) {
 		want Verdict
 	}{
 		{[2]float64{1000, 1020}, [2]float64{1000, 1020}, Same}, {[2]float64{1000, 1020}, [2]float64{1010, 1030}, Same},
-		{[2]float64{1000, 1020}, [2]float64{1020, 1040}, Better}, {[2]float64{1000, 1020}, [2]float64{900, 920}, Worse},
+		{[2]float64{1000, 1020}, [2]float64{1020, 1040}, Better}, {[2]float64{1000, 1020}, [2]float64{900, 920}, Worse}, {[2]float64{1000, 1020}, [2]float64{980, 1000}, Worse},
 		{[2]float64{1000, 0}, [2]float64{500, 510}, Worse}, {[2]float64{0, 100}, [2]float64{500, 510}, Better}, {[2]float64{1000, 0}, [2]float64{1000, 0}, Same},
 	} {
 		if f := Compare(at(c.a[0], c.a[1]), at(c.b[0], c.b[1])).of(t, "breaking point"); f.Verdict != c.want {
