@@ -74,7 +74,7 @@ func TestVanishedPeer(t *testing.T) {
 	if n, err := c.Read(b); err != nil || n < 12 || string(b[9:12]) != "101" {
 		t.Fatalf("the handshake got %q, %v", b[:n], err)
 	}
-	if err := ip("-n", ns, "addr", "del", subnet + ".2/24", "dev", far); err != nil {
+	if err := ip("-n", ns, "addr", "del", subnet+".2/24", "dev", far); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.last().Send(ws.OpText, []byte("is anybody there?")); err != nil {
