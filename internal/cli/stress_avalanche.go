@@ -158,8 +158,8 @@ func (s *stressAvalancheCmd) all(c *call) error {
 	var mu sync.Mutex // guards the output
 	var running sync.WaitGroup
 	for i := range list {
+		turns <- struct{}{}
 		running.Go(func() {
-			turns <- struct{}{}
 			defer func() { <-turns }()
 			e, x := &list[i], &results[i]
 			x.Experiment, x.Injected = e.Name, string(e.Cause)

@@ -62,7 +62,7 @@ const (
 	textPlan      = 5
 	textScenarios = 3
 	textChecks    = 4
-	textChain     = 5
+	textChain     = 5 // more where the rest leaves room
 	textNotes     = 4
 	textErrors    = 6
 )
@@ -154,8 +154,10 @@ func (r *Report) WriteText(w io.Writer) error {
 		} else {
 			l.add("first cause", "%s (%s confidence): %s", a.causeText(), a.Confidence, a.Why)
 		}
+		// Of 39 lines, those after the chain: to lift it, server, generator, notes.
+		most := max(textChain, 39-strings.Count(l.b.String(), "\n")-3-min(len(r.Notes), textNotes))
 		for i, link := range a.Chain {
-			if i == textChain-1 && len(a.Chain) > textChain {
+			if i == most-1 && len(a.Chain) > most {
 				l.add("", "… and %d more links", len(a.Chain)-i)
 				break
 			}
