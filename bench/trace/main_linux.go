@@ -466,7 +466,7 @@ func measure(modes []string, rounds int, each, long time.Duration, rate int, out
 			return err
 		}
 		show(r)
-		fmt.Printf("of %d connections in %.1f s: %d ends told with their session, %d without, %d lost; %d hooks missed; %v\n", r.Conns, r.Seconds, r.Ended, r.Untagged, r.Lost, r.Missed, r.Verdicts)
+		fmt.Printf("of %d connections in %.1f s: %d ends told with their session, %d without, %d lost; %d steps missed; %v\n", r.Conns, r.Seconds, r.Ended, r.Untagged, r.Lost, r.Missed, r.Verdicts)
 		all.Long = &r
 		lost = r.Lost > 0 || r.Ended != r.Conns
 	}

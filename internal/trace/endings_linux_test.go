@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -524,6 +525,7 @@ var endings = []struct {
 
 // TestEndings brings about every ending three times, at once, and has each level judge it.
 func TestEndings(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	bpf, diag, errno := newEnds(), newEnds(), newEnds()
 	kernel := start(t, Options{Handle: bpf.handle}, nil)
@@ -586,8 +588,39 @@ func TestEndings(t *testing.T) {
 	}
 }
 
+// TestEndingsPage holds the table of docs/trace.md to what is tested, and its list of verdicts to what there is.
+func TestEndingsPage(t *testing.T) {
+	b, err := os.ReadFile("../../docs/trace.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	want := []string{"| ending | bpf | diag | errno |", "|---|---|---|---|"}
+	for _, e := range endings {
+		want = append(want, fmt.Sprintf("| %s | `%s` | `%s` | `%s` |", e.name, e.bpf, e.diag, e.errno))
+	}
+	want = append(want, fmt.Sprintf("| process killed | `%s` | – | – |", VerdictProcessKilled), "")
+	if table := strings.Join(want, "\n"); !strings.Contains(page, table) {
+		t.Errorf("docs/trace.md has another table of endings than this one:\n%s", table)
+	}
+	for _, v := range Verdicts() {
+		if !strings.Contains(page, fmt.Sprintf("\n| `%s` | ", v)) {
+			t.Errorf("docs/trace.md does not say what %s means", v)
+		}
+	}
+	for _, record := range []any{lifeJSON{}, eventJSON{}, Summary{}, Span{}} {
+		for i := range reflect.TypeOf(record).NumField() {
+			name, _, _ := strings.Cut(reflect.TypeOf(record).Field(i).Tag.Get("json"), ",")
+			if !strings.Contains(page, "`"+name+"`") {
+				t.Errorf("docs/trace.md does not name the field %s of %T", name, record)
+			}
+		}
+	}
+}
+
 // TestProcessKilled kills a server three times.
 func TestProcessKilled(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	bpf, diag := newEnds(), newEnds()
 	kernel := start(t, Options{Handle: bpf.handle}, nil)
@@ -647,5 +680,15 @@ func TestProcessKilled(t *testing.T) {
 			t.Errorf("verdict %v, want %v: %+v", got, VerdictProcessKilled, life)
 		}
 		t.Log(life.Explain())
+		// A stranger's, to level diag: it may have looked between the two FINs.
+		until(t, "its end at level diag", func() (ok bool) {
+			diag.mu.Lock()
+			defer diag.mu.Unlock()
+			life, ok = diag.by[remote]
+			return ok
+		})
+		if got := life.Verdict(); got != VerdictUnknown && got != VerdictServerFIN || life.Level != LevelDiag || !life.FINAcked {
+			t.Errorf("level diag says %v of a stranger's: %+v", got, life)
+		}
 	}
 }

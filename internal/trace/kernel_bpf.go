@@ -88,11 +88,7 @@ func (k *kernel) open(network *sys.Network) error {
 	if err != nil {
 		return err
 	}
-	other := "on_rst_sent_before_6_10"
-	if arguments(types, "tcp_send_reset") < 3 {
-		other = "on_rst_sent"
-	}
-	delete(spec.Programs, other)
+	choose(spec, arguments(types, "tcp_send_reset"))
 	k.reasons = resetReasons(types)
 	settings := map[string]any{
 		"only_port":    k.options.Port,
@@ -138,6 +134,15 @@ func (k *kernel) open(network *sys.Network) error {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
 	return nil
+}
+
+// choose leaves of two probes the one that fits a kernel whose tcp_send_reset has so many arguments.
+func choose(spec *ebpf.CollectionSpec, arguments int) {
+	other := "on_rst_sent_before_6_10"
+	if arguments < 3 {
+		other = "on_rst_sent"
+	}
+	delete(spec.Programs, other)
 }
 
 // loadError says what is missing. The kernel's own words depend on what was refused first, and mislead.

@@ -90,6 +90,7 @@ const (
 	probesMapLives               = "lives"
 	probesMapSessions            = "sessions"
 	probesProgOnDestroy          = "on_destroy"
+	probesProgOnDestroyToo       = "on_destroy_too"
 	probesProgOnError            = "on_error"
 	probesProgOnRetransmit       = "on_retransmit"
 	probesProgOnRstReceived      = "on_rst_received"
@@ -147,6 +148,7 @@ type probesSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type probesProgramSpecs struct {
 	OnDestroy          *ebpf.ProgramSpec `ebpf:"on_destroy"`
+	OnDestroyToo       *ebpf.ProgramSpec `ebpf:"on_destroy_too"`
 	OnError            *ebpf.ProgramSpec `ebpf:"on_error"`
 	OnRetransmit       *ebpf.ProgramSpec `ebpf:"on_retransmit"`
 	OnRstReceived      *ebpf.ProgramSpec `ebpf:"on_rst_received"`
@@ -229,6 +231,7 @@ type probesVariables struct {
 // It can be passed to loadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probesPrograms struct {
 	OnDestroy          *ebpf.Program `ebpf:"on_destroy"`
+	OnDestroyToo       *ebpf.Program `ebpf:"on_destroy_too"`
 	OnError            *ebpf.Program `ebpf:"on_error"`
 	OnRetransmit       *ebpf.Program `ebpf:"on_retransmit"`
 	OnRstReceived      *ebpf.Program `ebpf:"on_rst_received"`
@@ -240,6 +243,7 @@ type probesPrograms struct {
 func (p *probesPrograms) Close() error {
 	return _ProbesClose(
 		p.OnDestroy,
+		p.OnDestroyToo,
 		p.OnError,
 		p.OnRetransmit,
 		p.OnRstReceived,

@@ -138,6 +138,7 @@ func unprivileged(first bool) (r report) {
 
 // TestPrivileges has a process without capabilities work at a lower level and say why, and one that drops them afterwards go on.
 func TestPrivileges(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("dropping privileges needs some")
 	}
@@ -174,6 +175,7 @@ func TestPrivileges(t *testing.T) {
 
 // TestFullRing closes more connections than the ring holds before anybody reads it: what is lost is counted, the rest told.
 func TestFullRing(t *testing.T) {
+	t.Parallel()
 	told := 0
 	tracer, err := Open(Options{Ring: 64 << 10, Handle: func(*Event) { told++ }})
 	if err != nil {
@@ -264,6 +266,7 @@ func TestPrivateTable(t *testing.T) {
 
 // TestSteps sees each step of one connection of a port that nobody told the tracer of a listener of, established before.
 func TestSteps(t *testing.T) {
+	t.Parallel()
 	l, err := listenHere()
 	if err != nil {
 		t.Fatal(err)
