@@ -298,9 +298,8 @@ func (f *Fleet) pace() {
 	f.paced = now
 	whole := int64(f.due)
 	f.due -= float64(whole)
-	dials := f.dials.Load()
-	kept := max(0, f.tokens.Load()-dials)
-	f.tokens.Store(dials + min(kept+whole, max(1, int64(f.config.Rate/4))))
+	// A ticket that is drawn and given back makes dials too large for a moment, so only the bound may depend on it.
+	f.tokens.Store(min(f.tokens.Load()+whole, f.dials.Load()+max(1, int64(f.config.Rate/4))))
 }
 
 // Connects is how long conns took to stand since the last call, in µs, to two digits: tcp until the kernel had
