@@ -5,5 +5,5 @@ import { LongwireSocket } from '@longwire/socket';
 const [url, sockets, options] = process.argv.slice(2);
 for (let i = 0; i < Number(sockets); i++) {
   const socket = new LongwireSocket(url, [], { WebSocket, ...JSON.parse(options) });
-  socket.addEventListener('state', ({ to, reason }) => console.log(JSON.stringify({ socket: i, to, reason, at: Date.now() })));
+  socket.addEventListener('state', ({ to, reason, due }) => console.log(JSON.stringify({ socket: i, to, reason, due, at: Date.now() })));
 }
