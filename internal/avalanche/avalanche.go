@@ -91,6 +91,7 @@ func FailuresOf(reasons map[string]int64) (f Failures) {
 type Kernel struct {
 	Known   bool
 	Clients bool
+	Alone   bool // when the run began, no other socket listened in the server's namespace: what is counted of queues is its own
 	sys.NetCounters
 	Limits sys.NetLimits // as they were at the beginning; the zero value where they are not known
 }

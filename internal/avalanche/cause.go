@@ -128,9 +128,13 @@ func (f *findings) queue() candidate {
 			c.confidence = Medium
 			c.why = fmt.Sprintf("the accept queue overflows, and is empty again soon: %d conns are begun between two samples, and it holds %d", f.burst, f.queueLimit)
 		}
-		if 2*f.queueMost < f.queueLimit {
+		switch {
+		case 2*f.queueMost >= f.queueLimit:
+		case f.alone:
+			c.why += "; no sample met the full queue, but no other socket listens there"
+		default:
 			c.confidence = Medium
-			c.why += "; no sample met the full queue"
+			c.why += "; no sample met the full queue, and other sockets listen there too"
 		}
 		return c
 	case !f.stuck:

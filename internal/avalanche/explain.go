@@ -169,6 +169,7 @@ func (w *window) reach(test func(*Sample) (amount int64, ok bool), figure func(*
 // findings is all that the window shows.
 type findings struct {
 	queueKnown, kernelKnown bool
+	alone                   bool // no other socket listens there
 
 	attempted, failed int64 // in the step
 	failures          Failures
@@ -208,6 +209,7 @@ func (w *window) examine() *findings {
 		x := &w.during[i+1]
 		f.queueKnown = f.queueKnown || x.Queue.Known
 		f.kernelKnown = f.kernelKnown || x.Kernel.Known && !x.Kernel.Clients
+		f.alone = f.alone || x.Kernel.Alone
 	}
 	w.examineClients(f)
 	w.examineTarget(f)
@@ -290,7 +292,11 @@ func (w *window) examineClients(f *findings) {
 	f.handshakesLate = late > 1 && 2*late >= measured
 	f.late = w.rise(f.floor(), func(s *Sample) uint64 { return uint64(s.Clients.Failed.Handshake) })
 	f.handshake = w.reach(slow, func(s *Sample) string {
-		return fmt.Sprintf("p99 %v at most, connect %v", round(s.Clients.Handshake), round(s.Clients.Connect))
+		text := fmt.Sprintf("p99 %v at most", round(s.Clients.Handshake))
+		if c := s.Clients.Connect; c > 0 {
+			text += fmt.Sprintf(", connect %v", round(c))
+		}
+		return text
 	})
 	beforeLatency := usual(func(s *Sample) time.Duration { return s.Clients.Latency })
 	f.latency = w.reach(func(s *Sample) (int64, bool) {

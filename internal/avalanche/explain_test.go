@@ -82,6 +82,11 @@ var recordings = []struct {
 		s.Clients.Connect = time.Second
 		fail(s, Failures{Connect: 30 * min(n, 5)})
 	}, SmallBacklog, Medium, []string{"load rises", "the accept queue overflows", "SYNs are dropped", "SYNs are sent again", "retransmission storm", "attempts fail"}, "backlog of 16"},
+	{"small backlog, the only one there", func(n int64, s *Sample) {
+		s.Queue.Limit, s.Kernel.Alone = 16, true
+		overflow(s, 150)
+		fail(s, Failures{Connect: 30 * min(n, 5)})
+	}, SmallBacklog, High, []string{"the accept queue overflows", "attempts fail"}, "no other socket listens there"},
 	{"small backlog, seen full", func(n int64, s *Sample) {
 		s.Queue.Limit = 16
 		if n == 1 {

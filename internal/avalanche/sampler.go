@@ -34,6 +34,7 @@ type Sampler struct {
 	limits  sys.NetLimits
 	group   string // the process's cgroup for memory, as long as it was there
 	remote  bool   // nobody listens on the port here: the counters are the clients'
+	alone   bool   // no other socket listens in the server's namespace
 	missing []string
 }
 
@@ -65,6 +66,11 @@ func NewSampler(o Options) *Sampler {
 	s.remote = len(listeners) == 0 && s.pid == 0 && o.Network == nil
 	if err == nil && len(listeners) == 0 {
 		s.lack("the accept queue", fmt.Errorf("nobody listens on port %d in this network namespace", s.port))
+	}
+	if s.diag != nil && len(listeners) > 0 {
+		if all, err := s.diag.Listeners(0); err == nil {
+			s.alone = len(all) == len(listeners)
+		}
 	}
 	if s.pid == 0 && len(listeners) > 0 {
 		s.pid = sys.SocketOwner(s.root, listeners[0].Inode)
@@ -141,7 +147,7 @@ func (s *Sampler) Sample(at time.Duration, clients Clients) Sample {
 		x.Kernel.NetCounters, err = sys.ReadNetCounters(s.root, 0)
 		return err
 	}) == nil
-	x.Kernel.Clients, x.Kernel.Limits = s.remote, s.limits
+	x.Kernel.Clients, x.Kernel.Alone, x.Kernel.Limits = s.remote, s.alone, s.limits
 	if listeners, err := s.listeners(); err == nil {
 		for i, l := range listeners {
 			q := Queue{Known: true, Length: int64(l.Queue), Limit: int64(l.Backlog)}
