@@ -354,7 +354,12 @@ func TestBrowser(t *testing.T) {
 	b.Want(`const t = document.querySelector('table.sortable'); const order = () => [...t.tBodies[0].rows].map((r) => r.cells[0].textContent[0]).join('');
 		const seen = [order()]; t.querySelectorAll('th button')[1].click(); seen.push(order()); t.querySelectorAll('th button')[0].click(); seen.push(order());
 		t.querySelectorAll('th button')[0].click(); seen.push(order()); return seen.join()`, "bacs,scab,abcs,scba")
-	// On a small screen nothing is wider than it.
+	// Nothing is wider than paper, or a small screen.
+	b.Size(700, 1000)
+	b.Theme("dark", "print")
+	b.Want(`return document.documentElement.scrollWidth`, "700")
+	b.Want(`return [...document.querySelectorAll('.uplot')].every((e) => e.clientWidth <= e.parentElement.clientWidth)`, "true")
+	b.Theme("light", "screen")
 	b.Size(400, 800)
 	b.Eval(`await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))`)
 	b.Want(`return document.documentElement.scrollWidth`, "400")

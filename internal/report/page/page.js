@@ -356,5 +356,8 @@
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', again);
   // On paper the colors are those of the light page, and the width is another.
   matchMedia('print').addEventListener('change', again);
+  // Wider than the paper they would make everything small.
+  addEventListener('beforeprint', () => plots.forEach((p) => p.u.setSize({ width: Math.min(p.u.width, 660), height: p.u.height })));
+  addEventListener('afterprint', () => plots.forEach((p) => p.fit()));
   document.documentElement.dataset.drawn = String(plots.length);
 })();
