@@ -298,7 +298,10 @@ func (c *Conn) write(ctx context.Context, l *line, before int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.release()
-	if cancelled && !l.last {
+	switch {
+	case cancelled && l.last: // what the deadline was before
+		_ = l.conn.SetWriteDeadline(time.Now().Add(leaveTime))
+	case cancelled:
 		_ = l.conn.SetWriteDeadline(time.Time{})
 	}
 	switch {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/longwire/longwire/ws"
@@ -168,6 +169,56 @@ func TestContextsOnSockets(t *testing.T) {
 	if err := c.Close(t.Context(), 0, ""); err != nil {
 		t.Error(err)
 	}
+}
+
+// hooked is a connection that calls a function behind each of its writes.
+type hooked struct {
+	net.Conn
+	wrote func()
+}
+
+func (h *hooked) Write(b []byte) (int, error) {
+	n, err := h.Conn.Write(b)
+	h.wrote()
+	return n, err
+}
+
+// TestLeaveBehindWrite leaves a connection, and cancels a Write, in the moment in which the network has taken its frame:
+// the close frame follows all the same.
+func TestLeaveBehindWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := make(pipes)
+		h := &hooked{wrote: func() {}}
+		o := &Options{NetDial: func(ctx context.Context, n, address string) (net.Conn, error) {
+			conn, err := network.dial(ctx, n, address)
+			h.Conn = conn
+			return h, err
+		}}
+		peers := make(chan *peer)
+		go func() { peers <- network.accept(t) }()
+		c, err := Dial(t.Context(), "ws://server.example", o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := <-peers
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		h.wrote = func() {
+			h.wrote = func() {}
+			c.Reconnect(time.Hour)
+			cancel()
+			synctest.Wait() // what the end of ctx does is done
+		}
+		go func() { _ = c.Write(ctx, ws.OpText, []byte("the last")) }()
+		s.want(ws.OpText, "the last")
+		if ev := s.next(); ev.Op != ws.OpClose || ev.Code != 1000 {
+			t.Errorf("the server got %v %v, want close 1000", ev.Op, ev.Code)
+		}
+		_ = s.conn.Close()
+		if err := c.Close(t.Context(), 0, ""); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestGoroutines holds a Conn to the one goroutine, and the one timer, that the package's comment promises.
