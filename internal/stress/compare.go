@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,18 +20,19 @@ type Verdict string
 
 // The verdicts, of the second run against the first.
 const (
-	Worse     Verdict = "worse"   // by more than the noise
-	Better    Verdict = "better"  // by more than the noise
-	Same      Verdict = "same"    // no difference beyond the noise
-	Unknown   Verdict = "unknown" // the noise is not known, or one run does not have the figure
-	Unlike    Verdict = "unlike"  // the runs are not of the same load
-	leastGap          = 0.01      // of a figure: a smaller difference is never told, however little noise there is
-	burst             = 10        // errors, where the other run has none, that are no chance
-	mostNoise         = 0.25      // of a figure: with more the runs are not called the same
-	fewPairs          = 8         // pairs of samples: with less the noise is not known
-	longStep          = 20        // pairs of samples: shorter steps are taken together, since their noise can't be told from what they did
-	sigmas            = 3.29      // half the width of an interval that has 99.9 % of a normal distribution
-	maxShift          = 0.5       // seconds between two samples that are held against each other, if they are a second apart
+	Worse   Verdict = "worse"   // by more than the noise
+	Better  Verdict = "better"  // by more than the noise
+	Same    Verdict = "same"    // no difference beyond the noise
+	Unknown Verdict = "unknown" // the noise is not known, or one run does not have the figure
+	Unlike  Verdict = "unlike"  // the runs are not of the same load
+)
+
+// What it takes for a verdict.
+const (
+	leastGap  = 0.01 // of a figure: a smaller difference is never told, however little noise there is
+	mostNoise = 0.25 // of a figure: with more the runs are not called the same
+	burst     = 10   // errors, where the other run has none, that are no chance
+	maxShift  = 0.5  // seconds between two samples that are held against each other
 )
 
 // Comparison is two runs side by side. Its JSON form is stable.
@@ -205,13 +205,6 @@ func pair(a, b *Report) (pairs [][2]int) {
 	}
 	return pairs
 }
-
-// How a figure's samples are summed up.
-const (
-	byRatio      = iota // Σb/Σa: for what adds up
-	byLogs              // the mean of log b/a: for what spans orders of magnitude
-	byDifference        // the mean of b-a: for what is mostly 0
-)
 
 // figures fills Figures.
 func (c *Comparison) figures(pairs [][2]int) {
@@ -402,127 +395,6 @@ func (f *Figure) judge(a, b []float64, steps []int, how int) {
 	}
 }
 
-// estimate is the difference between pairs of samples, with the interval that has the true one with 99.9 %. steps has the
-// number of the step that each pair is of.
-//
-// Each pair is of the same second of the plan, so what the plan does to both runs, such as a ramp, is no difference. Noise
-// is how the differences of one step scatter around their straight line: that a difference is larger in one step than in
-// another, or grows while a step lasts, is what the runs did, and no noise.
-//
-// What varies in one second does so in the next, so differences that follow each other are not independent. The error of
-// their mean is therefore that of the circular block bootstrap (Politis and Romano 1992): the mean is thought of as put
-// together of blocks of consecutive differences drawn at random. For a mean its variance needs no drawing: it is that of the
-// means of all blocks, divided by how many blocks there are. Blocks are as long as the correlation between neighbors asks for
-// (Carlstein 1986, for an autoregressive process of the first order), and the interval is Student's for the number of blocks.
-func estimate(a, b []float64, steps []int, how int) (effect, low, high float64, ok bool) {
-	var x, y []float64
-	var of []int
-	sumA, sumB := 0.0, 0.0
-	for i := range a {
-		if known(a[i]) == nil || known(b[i]) == nil {
-			continue
-		}
-		x, y, of = append(x, a[i]), append(y, b[i]), append(of, steps[i])
-		sumA, sumB = sumA+a[i], sumB+b[i]
-	}
-	n := len(x)
-	if n < fewPairs || how == byRatio && sumA <= 0 {
-		return 0, 0, 0, false
-	}
-	d := make([]float64, n) // each pair's part in the mean
-	for i := range d {
-		switch how {
-		case byRatio:
-			d[i] = (y[i] - sumB/sumA*x[i]) / (sumA / float64(n))
-		case byLogs:
-			d[i] = math.Log(y[i] / x[i])
-		case byDifference:
-			d[i] = y[i] - x[i]
-		}
-		effect += d[i] / float64(n)
-	}
-	if how == byRatio {
-		effect = sumB/sumA - 1
-	}
-	// What is taken out of short stretches takes noise along, so there are at most three.
-	taken, stretch := 0, max(longStep, n/3)
-	for from := 0; from < n; {
-		to := from
-		for to < n && (to-from < stretch || of[to] == of[to-1] || n-to < stretch) {
-			to++
-		}
-		taken += flatten(d[from:to])
-		from = to
-	}
-	half := blockError(d) * math.Sqrt(float64(n)/float64(n-taken))
-	low, high = effect-half, effect+half
-	if how == byLogs {
-		effect, low, high = math.Expm1(effect), math.Expm1(low), math.Expm1(high)
-	}
-	return effect, low, high, true
-}
-
-// flatten takes the straight line out of d that fits it best, or the mean where there are too few values for a line. It
-// returns how many figures that are.
-func flatten(d []float64) int {
-	n := float64(len(d))
-	var mean, slope, spread float64
-	for i := range d {
-		mean += d[i] / n
-	}
-	mid := (n - 1) / 2
-	for i := range d {
-		slope += (float64(i) - mid) * d[i]
-		spread += (float64(i) - mid) * (float64(i) - mid)
-	}
-	taken := 2
-	if len(d) < longStep {
-		slope, spread, taken = 0, 1, 1
-	}
-	for i := range d {
-		d[i] -= mean + slope/spread*(float64(i)-mid)
-	}
-	return taken
-}
-
-// blockError is half the width of the interval of the mean of d, whose own is taken out.
-func blockError(d []float64) float64 {
-	n := len(d)
-	var squares, products float64
-	for i := range d {
-		squares += d[i] * d[i]
-		if i > 0 {
-			products += d[i] * d[i-1]
-		}
-	}
-	if squares == 0 {
-		return 0
-	}
-	// The estimate of a correlation is too low in short series.
-	rho := min(0.95, max(0, products/squares+1/float64(n)+1/math.Sqrt(float64(n))))
-	length := math.Ceil(math.Cbrt(float64(n)) * math.Pow(math.Sqrt(6)*rho/(1-rho*rho), 2.0/3))
-	size := int(min(max(1, length), float64(n/4)))
-	sum, variance := 0.0, 0.0
-	for i := range n + size {
-		sum += d[i%n]
-		if i >= size {
-			sum -= d[(i-size)%n]
-			variance += (sum / float64(size)) * (sum / float64(size))
-		}
-	}
-	variance /= float64(n)
-	blocks := float64(n) / float64(size)
-	return student(blocks-1) * math.Sqrt(variance/(blocks-1))
-}
-
-// student is the quantile of Student's distribution for sigmas and so many degrees of freedom, by the expansion of Cornish
-// and Fisher.
-func student(freedom float64) float64 {
-	const z = sigmas
-	const z3, z5, z7 = z * z * z, z * z * z * z * z, z * z * z * z * z * z * z
-	return z + (z3+z)/(4*freedom) + (5*z5+16*z3+3*z)/(96*freedom*freedom) + (3*z7+19*z5+17*z3-15*z)/(384*freedom*freedom*freedom)
-}
-
 // breakingPoint adds the breaking points. Each is known as the range between two levels, which is its noise.
 func (c *Comparison) breakingPoint() {
 	x, y := c.a.Breaking, c.b.Breaking
@@ -690,133 +562,4 @@ func (c *Comparison) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// WriteHTML writes the comparison as one HTML file, with the curves of both runs over each other. It is for what Compare
-// returned.
-func (c *Comparison) WriteHTML(w io.Writer) error { return c.page().Write(w) }
-
-func (c *Comparison) page() *report.Page {
-	name := func(s Side, or string) string {
-		if s.Name != "" {
-			return s.Name
-		}
-		return or
-	}
-	p := &report.Page{Title: name(c.B, "Run b") + " against " + name(c.A, "run a"), Subtitle: c.headline(), Footer: "Made by longwire stress compare"}
-	runs := report.Table{Columns: []report.Column{{Name: "Run"}, {Name: "Name"}, {Name: "Target"}, {Name: "Begun"}, {Name: "Length", Numeric: true}, {Name: "Thresholds"}}}
-	for i, s := range []Side{c.A, c.B} {
-		runs.Rows = append(runs.Rows, []report.Cell{report.Text(string(rune('a' + i))), report.Text(s.Name), report.Text(s.Target), report.Text(s.Begun.Format("2006-01-02 15:04:05 -0700")), report.Number(s.Elapsed, report.Seconds), verdict(s.Held)})
-	}
-	var first []report.Block
-	switch {
-	case !c.Alike:
-		first = append(first, report.Notice{Severity: report.Bad, Title: "Not comparable.", Text: "The runs are of different loads, so their figures say nothing of each other. They are shown all the same."})
-	case c.Worse > 0:
-		first = append(first, report.Notice{Severity: report.Bad, Title: capital(c.headline()) + ".", Text: "Of b against a, by more than the noise."})
-	case c.Better > 0:
-		first = append(first, report.Notice{Severity: report.Good, Title: capital(c.headline()) + ".", Text: "Of b against a, by more than the noise."})
-	default:
-		first = append(first, report.Notice{Severity: report.Info, Title: capital(c.headline()) + "."})
-	}
-	first = append(first, columnsThat(runs))
-	mismatches := func(caption string, list []Mismatch) {
-		if len(list) == 0 {
-			return
-		}
-		t := report.Table{Caption: caption, Columns: []report.Column{{Name: "What"}, {Name: "a"}, {Name: "b"}}}
-		for _, m := range list {
-			t.Rows = append(t.Rows, []report.Cell{report.Text(m.What), report.Text(m.A), report.Text(m.B)})
-		}
-		first = append(first, t)
-	}
-	mismatches("Why they are not comparable", c.Unlike)
-	mismatches("What else is different", c.Changed)
-	p.Sections = append(p.Sections, report.Section{Blocks: first})
-
-	t := report.Table{Columns: []report.Column{{Name: "Figure"}, {Name: "a", Numeric: true}, {Name: "b", Numeric: true}, {Name: "Change", Numeric: true}, {Name: "At the same time and load", Numeric: true}, {Name: "Verdict"}}}
-	for i := range c.Figures {
-		f := &c.Figures[i]
-		v := report.Text(string(f.Verdict))
-		switch f.Verdict {
-		case Worse:
-			v.Severity = report.Bad
-		case Better:
-			v.Severity = report.Good
-		}
-		if f.Why != "" {
-			v.Text += ": " + f.Why
-		}
-		t.Rows = append(t.Rows, []report.Cell{report.Text(f.Name), {Text: f.text(f.A), Sort: f.A}, {Text: f.text(f.B), Sort: f.B}, {Text: f.changeText(), Sort: f.Change}, {Text: f.effectText(), Sort: f.Effect}, v})
-	}
-	figures := []report.Block{t}
-	if c.Alike {
-		figures = append(figures, report.Paragraph(fmt.Sprintf("Whole runs in columns a and b. The difference at the same time and load is between the %d samples that both runs took in the same second of the plan, with the interval that has the true one with 99.9 %%; where it does not have 0, and the difference is at least %g %%, there is a verdict.", c.Pairs, leastGap*100)))
-	}
-	p.Sections = append(p.Sections, report.Section{Title: "Figures", Blocks: figures})
-	if charts := c.charts(); len(charts) > 0 {
-		p.Sections = append(p.Sections, report.Section{Title: "Over time", Blocks: charts})
-	}
-	if x, y := c.a.main(), c.b.main(); x != nil && y != nil && len(x.CorrectedMarks) > 0 && len(y.CorrectedMarks) > 0 {
-		p.Sections = append(p.Sections, report.Section{Title: "Latency", Blocks: []report.Block{&report.PercentilePlot{Title: "Percentiles", Note: "corrected", Unit: report.Micros,
-			Curves: []report.Curve{curve("a", x.CorrectedMarks, 1), curve("b", y.CorrectedMarks, 2)}}}})
-	}
-	p.Sections = append(p.Sections, report.Section{Title: "Notes", Blocks: []report.Block{report.List(c.Notes)}})
-	return p
-}
-
-// charts has the curves of both runs over each other.
-func (c *Comparison) charts() []report.Block {
-	var blocks []report.Block
-	x := [][]float64{times(c.a.Samples), times(c.b.Samples)}
-	add := func(ch report.Chart, series func(*Report) []float64, more ...func(*Report) []float64) {
-		least, most := math.Inf(1), 0.0
-		for i, r := range []*Report{c.a, c.b} {
-			for k, of := range append([]func(*Report) []float64{series}, more...) {
-				y := of(r)
-				if any, _ := present(y); !any {
-					continue
-				}
-				for _, v := range y {
-					if v > 0 {
-						least, most = min(least, v), max(most, v)
-					}
-				}
-				s := report.Series{Name: string(rune('a' + i)), X: x[i], Y: y, Color: i + 1, Dash: len(more) > 0 && k == 0}
-				if len(more) > 0 {
-					s.Name += []string{" p50", " p99"}[k]
-				}
-				ch.Series = append(ch.Series, s)
-			}
-		}
-		ch.Log = ch.Unit == report.Micros && most > logFrom*least
-		if slices.ContainsFunc(ch.Series, func(s report.Series) bool { _, more := present(s.Y); return more }) {
-			blocks = append(blocks, &ch)
-		}
-	}
-	grows := func(of func(*Sample) float64) func(*Report) []float64 {
-		return func(r *Report) []float64 { return rate(r.Samples, of) }
-	}
-	is := func(of func(*Sample) float64) func(*Report) []float64 {
-		return func(r *Report) []float64 { return gauge(r.Samples, of) }
-	}
-	quantile := func(of func(*Sample) *Quantile, q func(*Quantile) float64) func(*Report) []float64 {
-		return is(func(s *Sample) float64 { return ofQuantile(of(s), q) })
-	}
-	p50, p99 := func(q *Quantile) float64 { return q.P50 }, func(q *Quantile) float64 { return q.P99 }
-	add(report.Chart{Title: "Connections", Note: "open", Unit: report.Count}, is(func(s *Sample) float64 { return float64(s.Open) }))
-	add(report.Chart{Title: "Throughput", Note: "exchanges done", Unit: report.PerSecond}, grows(func(s *Sample) float64 { return float64(s.Done) }))
-	add(report.Chart{Title: "Latency", Note: "corrected", Unit: report.Micros}, quantile(latency, p50), quantile(latency, p99))
-	add(report.Chart{Title: "Time to connect", Unit: report.Micros}, quantile(connect, p50), quantile(connect, p99))
-	add(report.Chart{Title: "Errors", Note: "of all kinds", Unit: report.PerSecond}, grows(func(s *Sample) float64 { _, n := errorKinds(s.Errors); return float64(n) }))
-	add(report.Chart{Title: "SYN retransmits", Unit: report.PerSecond}, grows(kernelCounters[0].of))
-	add(report.Chart{Title: "CPU of the server", Note: "100 % is one CPU", Unit: report.Percent}, func(r *Report) []float64 {
-		y := rateOf(r.Samples, ofServer(func(t *TargetSample) float64 { return t.CPU }))
-		for i := range y {
-			y[i] *= 100
-		}
-		return y
-	})
-	add(report.Chart{Title: "Memory of the server", Note: "resident", Unit: report.Bytes}, is(ofServer(func(t *TargetSample) float64 { return float64(t.Resident) })))
-	return blocks
 }
