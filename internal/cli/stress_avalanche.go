@@ -71,7 +71,7 @@ func (s *stressAvalancheCmd) Run(c *call) error {
 	defer stop()
 	r, err := lab.Run(ctx, e, s.again(c), c.Stderr)
 	if err != nil {
-		return err
+		return notRun(err)
 	}
 	r.Environment.Version = readBuild().Version
 	if s.JSON {
@@ -83,6 +83,14 @@ func (s *stressAvalancheCmd) Run(c *call) error {
 		return err
 	}
 	return verdict(ctx, c.Stderr, &e, r)
+}
+
+// notRun is the error of an experiment that could not be carried out, with what to do about it.
+func notRun(err error) error {
+	if lab.Refused(err) {
+		return &exitError{code: exitFailed, err: err, hint: "run it as root on Linux, give it CAP_SYS_ADMIN, or allow user namespaces (sysctl user.max_user_namespaces, user.max_net_namespaces)"}
+	}
+	return err
 }
 
 // verdict says whether what was injected was found.
@@ -110,7 +118,7 @@ func found(r *stress.Report) string {
 
 func (*stressAvalancheCmd) list(w io.Writer) error {
 	for _, e := range lab.Experiments() {
-		if _, err := fmt.Fprintf(w, "%-16s  the server %s; %s\n", e.Name, e.Server, e.Load); err != nil {
+		if _, err := fmt.Fprintf(w, "%-16s  the server %s. The load: %s\n", e.Name, e.Server, e.Load); err != nil {
 			return err
 		}
 	}
@@ -155,7 +163,8 @@ func (s *stressAvalancheCmd) all(c *call) error {
 	list := lab.Experiments()
 	results := make([]avalancheResult, len(list))
 	turns := make(chan struct{}, s.Parallel)
-	var mu sync.Mutex // guards the output
+	var mu sync.Mutex // guards the output, and problem
+	var problem error // of one that could not be carried out
 	var running sync.WaitGroup
 	for i := range list {
 		turns <- struct{}{}
@@ -175,7 +184,7 @@ func (s *stressAvalancheCmd) all(c *call) error {
 			_, _ = io.WriteString(c.Stderr, log.String())
 			var line string
 			if err != nil {
-				x.Error = err.Error()
+				x.Error, problem = err.Error(), notRun(err)
 				line = "NOT RUN: " + x.Error
 			} else {
 				r.Environment.Version = readBuild().Version
@@ -211,7 +220,11 @@ func (s *stressAvalancheCmd) all(c *call) error {
 	}
 	switch {
 	case failed > 0:
-		return &exitError{code: exitFailed, err: fmt.Errorf("%d of %d experiments could not be carried out", failed, len(results))}
+		hint := ""
+		if ee := (*exitError)(nil); errors.As(problem, &ee) {
+			hint = ee.hint
+		}
+		return &exitError{code: exitFailed, err: fmt.Errorf("%d of %d experiments could not be carried out", failed, len(results)), hint: hint}
 	case named < len(results):
 		return &exitError{code: exitThreshold, err: fmt.Errorf("%d of %d first causes are not those that were injected", len(results)-named, len(results))}
 	}

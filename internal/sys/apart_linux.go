@@ -12,7 +12,7 @@ import (
 
 // Apart has a command start in a network namespace of its own, where loopback is still down (LoopbackUp). That takes
 // CAP_SYS_ADMIN; a caller without it gets a user namespace too, in which the command is root, where the system lets
-// everyone make one. ApartError says why Start failed where it does not.
+// everyone make one. ApartError says whether it was that which failed.
 func Apart(c *exec.Cmd) {
 	a := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	if have, err := Capabilities(); err == nil && have&CapSysAdmin == 0 {
@@ -23,19 +23,15 @@ func Apart(c *exec.Cmd) {
 	c.SysProcAttr = a
 }
 
-// ApartError is the error of a command's Start after Apart with what was refused; nil stays nil.
+// ApartError is the error of a command's Start after Apart: ErrApart where the namespace was refused.
 func ApartError(c *exec.Cmd, err error) error {
-	if err == nil || c.SysProcAttr == nil {
+	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EUSERS) {
 		return err
 	}
-	refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL)
-	if !refused {
-		return err
+	if c.SysProcAttr != nil && c.SysProcAttr.Cloneflags&unix.CLONE_NEWUSER != 0 {
+		return fmt.Errorf("%w: CAP_SYS_ADMIN is missing, and a user namespace is not allowed either: %w", ErrApart, err)
 	}
-	if c.SysProcAttr.Cloneflags&unix.CLONE_NEWUSER != 0 {
-		return fmt.Errorf("make a network namespace: CAP_SYS_ADMIN is missing, and a user namespace is refused as well: %w", err)
-	}
-	return fmt.Errorf("make a network namespace: %w", err)
+	return fmt.Errorf("%w: %w", ErrApart, err)
 }
 
 // LoopbackUp sets the loopback interface of the calling thread's network namespace up. It needs CAP_NET_ADMIN there.

@@ -7,6 +7,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/longwire/longwire/internal/avalanche"
 	"github.com/longwire/longwire/internal/stress"
+	"github.com/longwire/longwire/internal/sys"
 )
 
 // Experiment is one server and the load on it.
@@ -55,6 +57,11 @@ const (
 
 // Again is the command that runs this program again so that it comes to Play with a part of an experiment.
 type Again func(part Part, experiment string) *exec.Cmd
+
+// Refused tells of an error of Run whether the machine does not let its caller make a network namespace.
+func Refused(err error) bool {
+	return errors.Is(err, sys.ErrApart) || errors.Is(err, sys.ErrUnsupported)
+}
 
 // loopback is where clients come from: one address, so that its ports are all there are.
 var loopback = netip.MustParseAddr("127.0.0.1")

@@ -2,14 +2,12 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/longwire/longwire/internal/avalanche"
@@ -51,7 +49,7 @@ func apart(t *testing.T) {
 	c := exec.Command("/proc/self/exe", "-test.run=^$")
 	sys.Apart(c)
 	err := sys.ApartError(c, c.Start())
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
+	if Refused(err) {
 		t.Skip(err)
 	}
 	if err == nil {

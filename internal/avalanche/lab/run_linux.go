@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,6 +141,7 @@ func (e *Experiment) load(ctx context.Context, again Again, in io.Reader, out, l
 	if err != nil {
 		return err
 	}
+	r.Notes = slices.Insert(r.Notes, 0, fmt.Sprintf("an experiment: the server %s. The load: %s", e.Server, e.Load))
 	return r.WriteJSON(out)
 }
 
