@@ -330,6 +330,20 @@ func (w *crew) replied(i uint32, m *member) {
 	}
 }
 
+// halt has no further conn opened; pending has those given up that do not stand yet.
+func (w *crew) halt(pending bool) {
+	w.want, w.aim = w.k.dialled.Load(), -1
+	w.k.missing.Store(0)
+	if !pending {
+		return
+	}
+	w.l.Each(func(i uint32) {
+		if m := &w.member[i]; m.phase == phaseConnect || m.phase == phaseRequest {
+			w.l.Drop(i)
+		}
+	})
+}
+
 // closeAll has each conn closed in the time to come, by its timer.
 func (w *crew) closeAll(over time.Duration) {
 	w.want, w.aim = 0, -1

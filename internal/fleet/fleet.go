@@ -287,6 +287,16 @@ func (f *Fleet) Aim(n int) {
 	}
 }
 
+// Halt has no further conn dialled, whatever Aim wanted last, and waits until the loops know; Aim is not called any more. With
+// pending, conns that are being opened are given up as well, and count as closed.
+func (f *Fleet) Halt(ctx context.Context, pending bool) error {
+	err := f.loops.Ask(ctx, func(l *loop.Loop) { f.crews[l.Index()].halt(pending) })
+	if err != nil || !pending {
+		return err
+	}
+	return f.loops.Ask(ctx, func(*loop.Loop) {}) // by now they have forgotten them
+}
+
 // pace adds the connects that were due since the last call to those allowed. What is not used is kept for a quarter of a
 // second, so that a level that rises late does not rise at once.
 func (f *Fleet) pace() {

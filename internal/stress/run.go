@@ -145,14 +145,16 @@ func Run(ctx context.Context, s Script, o Options) (*Report, error) {
 	defer func() { _ = r.sampler.Close() }()
 	r.metrics = newScraper(ctx, &r.o, r.target)
 	r.cpu, r.resident = processCPU(), int64(sys.Resident())
-	r.begin = time.Now()
-	r.report.Begun = r.begin.UTC().Truncate(time.Millisecond)
 	defer r.close()
 	if err := r.open(most); err != nil {
 		return nil, err
 	}
 	r.whole, r.interval = newGathered(len(r.scenes)), newGathered(len(r.scenes))
+	r.start()
 	r.sample(ctx, "start")
+	// Again: the first look takes a while, and the plan's first conns are not to be late for it.
+	r.start()
+	r.report.Samples[0].At, r.seen[0].At = 0, 0
 
 	err = r.drive(ctx, conns, rate)
 	if err == nil && r.s.Find != nil {
@@ -163,8 +165,17 @@ func Run(ctx context.Context, s Script, o Options) (*Report, error) {
 		return nil, err
 	}
 	// What follows must come to an end even after an interrupt, and take no longer than the timeout.
-	r.finish(context.WithoutCancel(ctx))
+	r.finish(context.WithoutCancel(ctx), !r.report.Interrupted)
 	return r.report, nil
+}
+
+// start begins to count the time of the run. No client has been told anything yet.
+func (r *run) start() {
+	r.begin, r.sampled = time.Now(), 0
+	r.report.Begun = r.begin.UTC().Truncate(time.Millisecond)
+	for _, s := range r.scenes {
+		s.begin = r.begin
+	}
 }
 
 // most is the highest number of conns at a time.
@@ -197,7 +208,7 @@ func (r *run) open(most int) error {
 	}
 	for i := range r.s.Scenarios {
 		c := r.s.Scenarios[i]
-		s := &scene{Scenario: c, begin: r.begin, run: nonce, timeout: r.s.Timeout, token: r.o.Token, inFlight: max(1, c.InFlight)}
+		s := &scene{Scenario: c, run: nonce, timeout: r.s.Timeout, token: r.o.Token, inFlight: max(1, c.InFlight)}
 		r.scenes = append(r.scenes, s)
 		s.most = most
 		if c.Kind == SlowKind && c.Channels == 0 {
@@ -295,6 +306,7 @@ func (r *run) drive(ctx context.Context, conns, rate Curve) error {
 			last := stretches[at]
 			last.end = min(last.end, now)
 			r.endStep(ctx, begin, last)
+			begin = r.beginStep()
 		}
 	})
 }
@@ -379,7 +391,7 @@ type stormWatch struct {
 	all   []Storm
 }
 
-// watch looks after storms and the progress of opening.
+// watch looks after storms, and notes how many conns stand.
 func (r *run) watch(ctx context.Context, now time.Duration) {
 	for _, w := range r.storms {
 		c := w.scene.fleet.Counts()
@@ -407,6 +419,11 @@ func (r *run) watch(ctx context.Context, now time.Duration) {
 		w.begun = r.now()
 		w.under = &Storm{At: w.begun.Seconds(), Cut: cut}
 	}
+	r.progress(now)
+}
+
+// progress notes how many conns stand.
+func (r *run) progress(now time.Duration) {
 	var t totals
 	for _, s := range r.scenes {
 		x := s.totals()
@@ -450,14 +467,18 @@ func (t *totals) add(o totals) {
 	t.bytesIn += o.bytesIn
 }
 
-// finish ends the load, waits for what is under way, closes the conns and completes the report.
-func (r *run) finish(ctx context.Context) {
+// finish ends the load, waits for what is under way, closes the conns and completes the report. patient has it wait for conns
+// that are being opened, too.
+func (r *run) finish(ctx context.Context, patient bool) {
 	end := r.now()
 	for _, s := range r.scenes {
 		s.stopped.Store(true)
 	}
+	r.halt(ctx, false)
 	r.charge(end)
-	r.settle()
+	r.settle(patient)
+	r.halt(ctx, true) // nothing moves while the report is made
+	r.progress(r.now())
 	r.complete(ctx, end)
 	over := time.Duration(r.totals().open) * time.Second / closesPerSecond
 	if over < loop.Tick {
@@ -478,11 +499,20 @@ func (r *run) finish(ctx context.Context) {
 	}
 }
 
-// settle waits for what is under way, which may come within its timeout.
-func (r *run) settle() {
+// halt has no further conn opened. pending has those given up that are being opened.
+func (r *run) halt(ctx context.Context, pending bool) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, s := range r.scenes {
+		_ = s.fleet.Halt(ctx, pending) // a loop that does not answer has failed, or lags beyond help
+	}
+}
+
+// settle waits for what is under way, which may come within its timeout. conns has it wait for those that are being opened.
+func (r *run) settle(conns bool) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for end := r.now() + r.s.Timeout + 2*scanEvery; r.now() < end && r.underWay(); {
+	for end := r.now() + r.s.Timeout + 2*scanEvery; r.now() < end && (r.underWay() || conns && r.totals().pending > 0); {
 		<-ticker.C
 	}
 }

@@ -14,7 +14,7 @@ import (
 // scene is a scenario under way: a fleet, and what its clients share. Its fields are frozen but for those of the last groups.
 type scene struct {
 	Scenario
-	begin    time.Time // of the run: all times are since then
+	begin    time.Time // of the run: all times are since then; set before clients are told anything
 	run      uint64    // what tells this run's publications from others'
 	timeout  time.Duration
 	token    string
@@ -148,7 +148,8 @@ type part struct {
 	due   time.Duration // of the next arrival, as far as known
 
 	busy, greeting int // exchanges under way, and users whose session is being made
-	level, running int // on demand and closed: users that are wanted, and that have an exchange under way
+	level, running int // on demand: users that are wanted, and that have an exchange under way
+	resting        int // on demand and closed: users whose next exchange is due later
 
 	recorder, spare *Recorder
 	scan            time.Duration
@@ -231,6 +232,7 @@ func (p *part) ready(c fleet.Client, u *user) {
 		s.subscribers[c.Number%s.Channels].Add(1)
 	}
 	switch {
+	case s.Kind == ChurnKind && s.stopped.Load(): // it stays for the end
 	case s.Kind == ChurnKind && s.Lifetime == 0:
 		c.Close()
 	case s.Kind == ChurnKind:
@@ -508,12 +510,27 @@ func (p *part) Gone(n int) {
 		}
 	}
 	u.state, u.busy, u.step = away, 0, 0
-	if s.onDemand() {
-		if p.running--; failed {
-			p.arm(scanEvery) // whoever cannot be reached is not called without end
-		} else {
-			p.fillUp(now)
+	if !s.onDemand() {
+		return
+	}
+	p.running--
+	closed := Closed{Every: s.Every, Think: s.Think}
+	next := now
+	if s.Model == ClosedModel {
+		next = closed.Next(p.slot[n-p.q.First].due, now)
+	}
+	switch {
+	case failed:
+		p.arm(scanEvery) // whoever cannot be reached is not called without end
+	case next > now:
+		p.resting++
+		p.schedule(n, next)
+	case next < now && p.running+p.resting < p.level && !s.stopped.Load():
+		if !p.call(next, now) { // what it took longer delays the next one
+			p.arm(scanEvery)
 		}
+	default:
+		p.fillUp(now)
 	}
 }
 
@@ -530,7 +547,7 @@ func (p *part) fillUp(now time.Duration) {
 		p.rearm(now)
 		return
 	}
-	for p.running < p.level && !p.s.stopped.Load() {
+	for p.running+p.resting < p.level && !p.s.stopped.Load() {
 		if !p.call(now, now) {
 			p.arm(scanEvery) // no port, no descriptor: the next look tries again
 			return
@@ -652,6 +669,10 @@ func (p *part) wake() {
 
 // turn is when something is due for a user.
 func (p *part) turn(n int, due, now time.Duration) {
+	if p.s.onDemand() {
+		p.resting-- // wake begins the exchange
+		return
+	}
 	u := p.of(n)
 	c, ok := p.q.Client(n)
 	if !ok || u.state != ready {
@@ -659,7 +680,7 @@ func (p *part) turn(n int, due, now time.Duration) {
 	}
 	switch p.s.Kind {
 	case ChurnKind:
-		if now >= u.at+p.s.Lifetime { // else it is another conn's turn
+		if now >= u.at+p.s.Lifetime && !p.s.stopped.Load() { // else it is another conn's turn
 			c.Close()
 		}
 	case HalfOpenKind:
@@ -726,7 +747,7 @@ func (p *part) arm(d time.Duration) {
 // rearm sets the alarm for what is due next.
 func (p *part) rearm(now time.Duration) {
 	at := min(p.due, p.timed.first())
-	if p.busy+p.greeting > 0 || p.running < p.level {
+	if p.busy+p.greeting > 0 || p.running+p.resting < p.level {
 		at = min(at, now+scanEvery)
 	}
 	if at != never {

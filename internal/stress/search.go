@@ -94,7 +94,7 @@ func (r *run) trial(ctx context.Context, f *Find, t Trial) (held bool, checks []
 	}
 	if f.Of == OfRate {
 		r.charge(end)
-		r.settle()
+		r.settle(false)
 	}
 	sum := r.endStep(ctx, begin, x)
 	sum.Elapsed = d
