@@ -126,7 +126,10 @@ func (g *Gateway) Unsubscribe(ctx context.Context, t Target, channel string) err
 }
 
 // Disconnect ends the connections of the target's sessions. A code that is set is 3000 to 4999, and Disconnect says what
-// clients make of it; a reason has at most 123 bytes. It returns when all nodes are being told.
+// clients make of it; a reason has at most 123 bytes. It returns when all nodes are being told. Where a loop has more than
+// ten of the sessions, and the code lets their clients come back, they go one after the other, Sessions.ConnectRate of them
+// a second on each node (1,000 where that is 0), and "retry after N s" is added to the reason if there is room for it: N is
+// their place among those who connect and a random time of up to 10 s.
 func (g *Gateway) Disconnect(ctx context.Context, t Target, as DisconnectAs) error {
 	var err error
 	if as.Code != 0 && (as.Code < 3000 || as.Code > 4999) || len(as.Reason) > 123 || !utf8.ValidString(as.Reason) {
