@@ -386,6 +386,7 @@ func (k *follower) selector(p *ast.SelectorExpr, t trail) {
 		k.expr(p, t)
 		return
 	}
+	k.deferred(c, t)
 	decls := k.s.callee(c)
 	for _, d := range decls {
 		if d.Recv != nil && len(d.Recv.List) > 0 && len(d.Recv.List[0].Names) > 0 {
@@ -396,6 +397,13 @@ func (k *follower) selector(p *ast.SelectorExpr, t trail) {
 	}
 	if len(decls) == 0 && (p.Sel.Name == "Bytes" || p.Sel.Name == "String" || p.Sel.Name == "Next") {
 		k.expr(c, t) // of a buffer: its bytes, not a copy, but for bytes.Buffer.String
+	}
+}
+
+// deferred notes a call that is deferred in a loop: it holds what it was given until the function returns.
+func (k *follower) deferred(c *ast.CallExpr, t trail) {
+	if d, ok := k.s.parents[c].(*ast.DeferStmt); ok && k.s.inLoop(d) {
+		k.keep(d, t, rankContainer, "deferred in a loop, and so held until the function returns", nil)
 	}
 }
 
@@ -436,6 +444,7 @@ func (k *follower) call(e ast.Expr, c *ast.CallExpr, t trail) {
 	if arg < 0 {
 		return
 	}
+	k.deferred(c, t)
 	if s.isBuiltin(c, "append") {
 		// What is appended byte by byte is copied.
 		if arg > 0 && c.Ellipsis.IsValid() {
@@ -542,6 +551,12 @@ func (s *Source) definitions(o types.Object, visit func(ast.Expr, ast.Node)) {
 						assigned(n, id)
 					}
 				}
+			case *ast.RangeStmt:
+				for _, l := range []ast.Expr{n.Key, n.Value} {
+					if id, ok := l.(*ast.Ident); ok && id.Pos() == o.Pos() {
+						visit(n.X, n)
+					}
+				}
 			case *ast.ValueSpec:
 				for i, id := range n.Names {
 					if id.Pos() == o.Pos() && len(n.Values) > 0 {
@@ -585,13 +600,17 @@ func (k *follower) foreign(e ast.Expr, c *ast.CallExpr, arg int, t trail) {
 		t.part = s.line(c, "a part is taken here")
 		t.result = 0
 		k.expr(c, t)
-	case pkg == "strings" || pkg == "strconv" || pkg == "fmt" || pkg == "log" || pkg == "log/slog" || pkg == "encoding/json" || pkg == "hash/crc32":
-		// They are done with it when they return.
-	case pkg == "runtime" && (name == "SetFinalizer" || name == "AddCleanup") && arg == 0:
-		k.keep(c, t, rankContainer, "has a finalizer, which keeps whatever the object reaches until it runs", nil)
 	case pkg == "context" || wraps[name]:
 		t.result = 0
 		k.expr(c, t)
+	case pkg == "strings" || pkg == "strconv" || pkg == "fmt" || pkg == "log" || pkg == "log/slog" || pkg == "encoding/json" || pkg == "hash/crc32":
+		// They are done with it when they return.
+	case pkg == "runtime" && (name == "SetFinalizer" || name == "AddCleanup") && arg == 0:
+		// The finalizer gets the object, and may store it: then it lives again.
+		if lit := s.literal(c.Args[min(1, len(c.Args)-1)]); lit != nil && name == "SetFinalizer" {
+			k.object(parameter(s, lit.Type, 0), t)
+		}
+		k.keep(c, t, rankContainer, "has a finalizer, which keeps whatever the object reaches until it runs", nil)
 	case retains[name]:
 		var holder types.Object
 		if sel, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr); ok && pkg == "" {
@@ -701,7 +720,7 @@ func (k *follower) store(lhs ast.Expr, st ast.Stmt, t trail) {
 				rank = rankField // it takes the place of what was there
 			}
 		}
-		if root != nil && !isGlobal(root) && root == holder && !s.isParameter(root) {
+		if root != nil && !isGlobal(root) && root == holder && !s.isParameter(root) && !s.isAlias(root) {
 			rank = rankLocal
 			k.object(root, t)
 		}
@@ -718,7 +737,7 @@ func (k *follower) store(lhs ast.Expr, st ast.Stmt, t trail) {
 			if put := s.pooled(root, 0); put.known() && len(k.found) > l && !s.bounds(holder).shrunk && !s.overwritten(holder) {
 				k.found[l].pool = put
 			}
-			if !s.isParameter(root) {
+			if !s.isParameter(root) && !s.isAlias(root) {
 				if l < len(k.found) {
 					k.found[l].rank = rankLocal
 				}
@@ -762,6 +781,49 @@ func (s *Source) isParameter(o types.Object) bool {
 		}
 	}
 	return false
+}
+
+// isAlias says whether a local variable stands for something that was there before: it was taken out of a field, a global, an argument or
+// a collection of theirs.
+func (s *Source) isAlias(o types.Object) bool {
+	alias := false
+	s.definitions(o, func(e ast.Expr, _ ast.Node) {
+		switch x := ast.Unparen(e).(type) {
+		case *ast.IndexExpr, *ast.SelectorExpr, *ast.TypeAssertExpr:
+			root, holder := s.root(x)
+			if call, ok := innermost(x).(*ast.CallExpr); ok {
+				// x.Load(k).(*T), x.Get(k).(*T): but what a pool gives is new or used, and not there for others.
+				if _, on, name := s.methodCall(call); on != nil && (name == "Load" || name == "Value") {
+					alias = true
+				}
+				return
+			}
+			if isGlobal(root) || isField(holder) || root != nil && s.isParameter(root) {
+				alias = true
+			}
+		case *ast.Ident:
+			if isGlobal(s.object(x)) {
+				alias = true
+			}
+		}
+	})
+	return alias
+}
+
+// innermost is what a chain of indexes, selectors and assertions begins with.
+func innermost(e ast.Expr) ast.Expr {
+	for {
+		switch x := ast.Unparen(e).(type) {
+		case *ast.IndexExpr:
+			e = x.X
+		case *ast.SelectorExpr:
+			e = x.X
+		case *ast.TypeAssertExpr:
+			e = x.X
+		default:
+			return x
+		}
+	}
 }
 
 // inLoop says whether a statement is in a loop of its function.

@@ -107,8 +107,8 @@ func TestParseMemStats(t *testing.T) {
 
 func TestParseHeapRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                      "empty",
-		"heap profile: 1: 2":    "is text",
+		"":                       "empty",
+		"heap profile: 1: 2":     "is text",
 		"\x1f\x8b\x08\x00broken": "cut off",
 	} {
 		if _, err := ParseHeap([]byte(text), 0); err == nil || !strings.Contains(err.Error(), want) {

@@ -1,0 +1,278 @@
+package doctor
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+var (
+	markFunc  = regexp.MustCompile(`^func (?:\(\w* ?(\*?)(\w+)(?:\[.*\])?\) )?(\w+)`)
+	markFrame = regexp.MustCompile(`// frame (\d)(?: below (\S+))?`)
+)
+
+// loadText makes a Source of one file, and the stack that its comments describe: "// frame 0" is the callee, and "below F" says that a function of
+// others lies above it on the stack. kept are the lines with KEPT.
+func loadText(t *testing.T, text string) (s *Source, frames []Frame, own int, kept []int) {
+	t.Helper()
+	type place struct {
+		Frame
+		below string
+	}
+	found := map[string]place{}
+	function := ""
+	for i, line := range strings.Split(text, "\n") {
+		if m := markFunc.FindStringSubmatch(line); m != nil {
+			switch {
+			case m[2] == "":
+				function = "main." + m[3]
+			case m[1] == "*":
+				function = "main.(*" + m[2] + ")." + m[3]
+			default:
+				function = "main." + m[2] + "." + m[3]
+			}
+		}
+		if strings.Contains(line, "// KEPT") || strings.Contains(line, "KEPT too") {
+			kept = append(kept, i+1)
+		}
+		if m := markFrame.FindStringSubmatch(line); m != nil {
+			found[m[1]] = place{Frame{Function: function, File: "/src/main.go", Line: i + 1}, m[2]}
+		}
+	}
+	for _, n := range sortedKeys(found) {
+		if b := found[n].below; b != "" {
+			pkg := packageOf(b)
+			frames = append(frames, Frame{Function: b, File: "/go/src/" + pkg + "/x.go", Line: 1})
+		}
+		frames = append(frames, found[n].Frame)
+	}
+	p := places{root: "/go/src/"}
+	s = LoadSource(fstest.MapFS{"src/main.go": {Data: []byte(text)}}, "", p, frames)
+	if s == nil {
+		t.Fatal("no source")
+	}
+	return s, frames, p.firstOwn(frames), kept
+}
+
+// TestKeeps follows values to where they are kept. The standard library's source is not there: names have to do.
+func TestKeeps(t *testing.T) {
+	for _, c := range []struct{ name, text string }{
+		{"map of a field", `package main
+type reg struct { all map[string]*thing }
+type thing struct { b []byte }
+func newThing() *thing {
+	return &thing{b: make([]byte, 9)} // frame 0
+}
+func (r *reg) add(k string, x *thing) {
+	r.all[k] = x // KEPT
+}
+func (r *reg) handle(k string) {
+	x := newThing() // frame 1
+	r.add(k, x)
+}`},
+		{"appended to a global, in an interface", `package main
+var all []any
+func handle() {
+	b := make([]byte, 9) // frame 0
+	all = append(all, b) // KEPT
+}`},
+		{"captured by a callback", `package main
+type bus struct { subs map[string][]func() }
+func (b *bus) on(k string, f func()) {
+	b.subs[k] = append(b.subs[k], f) // KEPT
+}
+func open(b *bus) {
+	big := make([]byte, 9) // frame 0
+	b.on("x", func() { big[0] = 1 })
+}`},
+		{"linked list", `package main
+type node struct { next *node }
+type list struct { head *node }
+func (l *list) push() {
+	n := &node{} // frame 0
+	n.next = l.head
+	l.head = n // KEPT
+}`},
+		{"timer", `package main
+import "time"
+func open() {
+	s := &struct{ b [9]byte }{} // frame 0
+	time.AfterFunc(time.Hour, func() { s.b[0] = 1 }) // KEPT
+}`},
+		{"map in a map", `package main
+var routes = map[string]map[string]*int{}
+func count(r, u string) {
+	users := routes[r]
+	c := new(int) // frame 0
+	users[u] = c // KEPT
+}`},
+		{"unmarshalled into a global's value", `package main
+import "encoding/json"
+type doc struct { A []string }
+var docs = map[string]*doc{}
+func load(k string, b []byte) {
+	d := new(doc)
+	_ = json.Unmarshal(b, d) // frame 0 below encoding/json.Unmarshal
+	docs[k] = d // KEPT
+}`},
+		{"a buffer that is written to", `package main
+import "bytes"
+type log struct { buf bytes.Buffer }
+func (l *log) Write(p []byte) (int, error) {
+	return l.buf.Write(p) // frame 0 below bytes.(*Buffer).Write // KEPT
+}`},
+		{"sent to a channel", `package main
+var tasks = make(chan []byte, 1000)
+func enqueue() {
+	tasks <- make([]byte, 9) // frame 0 // KEPT
+}`},
+		{"deferred in a loop", `package main
+import ("io"; "strings")
+func fetch() io.ReadCloser {
+	return io.NopCloser(strings.NewReader(strings.Repeat("x", 9))) // frame 0 below strings.Repeat
+}
+func run() {
+	for {
+		r := fetch() // frame 1
+		defer r.Close() // KEPT
+	}
+}`},
+		{"resurrected by its finalizer", `package main
+import "runtime"
+var saved []*int
+func make1() {
+	o := new(int) // frame 0
+	runtime.SetFinalizer(o, func(o *int) {
+		saved = append(saved, o) // KEPT
+	})
+}`},
+		{"result of a closure that a variable holds", `package main
+var cache = map[int][]byte{}
+func run() {
+	get := func(n int) []byte {
+		return make([]byte, n)
+	}
+	store := func(n int, b []byte) {
+		cache[n] = b // KEPT
+	}
+	b := make([]byte, 3) // frame 0
+	store(1, b)
+	_ = get
+}`},
+		{"generic collection", `package main
+type set[T comparable] struct { m map[T]struct{} }
+func (s *set[T]) add(v T) {
+	s.m[v] = struct{}{} // KEPT
+}
+var names = &set[string]{m: map[string]struct{}{}}
+func handle(b []byte) {
+	k := string(b) // frame 0
+	names.add(k)
+}`},
+		{"key of counts", `package main
+var hits = map[string]int{}
+func handle(b []byte) {
+	k := string(b) // frame 0
+	hits[k]++ // KEPT
+}`},
+	} {
+		s, frames, own, kept := loadText(t, c.text)
+		keeps := s.keeps(frames, own, places{root: "/go/src/"})
+		if len(keeps) == 0 || !slices.Contains(kept, keeps[0].Line.Line) {
+			t.Errorf("%s: kept %v, want line %v", c.name, describe(keeps), kept)
+		}
+	}
+}
+
+func describe(keeps []Keep) (list []string) {
+	for _, k := range keeps {
+		list = append(list, fmt.Sprintf("%d (%s, rank %d)", k.Line.Line, k.What, k.rank))
+	}
+	return list
+}
+
+// TestKeepsNothing has values that end with the function, or are copied.
+func TestKeepsNothing(t *testing.T) {
+	for _, c := range []struct{ name, text string }{
+		{"a local", `package main
+func handle() int {
+	b := make([]byte, 9) // frame 0
+	return len(b)
+}`},
+		{"copied", `package main
+var last []byte
+func handle() {
+	b := make([]byte, 9) // frame 0
+	copy(last, b)
+	last = append(last[:0], b...)
+}`},
+		{"printed", `package main
+import "fmt"
+func handle() {
+	b := make([]byte, 9) // frame 0
+	fmt.Println(b)
+}`},
+	} {
+		s, frames, own, _ := loadText(t, c.text)
+		if keeps := s.keeps(frames, own, places{root: "/go/src/"}); len(keeps) > 0 {
+			t.Errorf("%s: kept %v, want nowhere", c.name, describe(keeps))
+		}
+	}
+}
+
+// TestBounds tells collections with a limit from those without.
+func TestBounds(t *testing.T) {
+	const head = "package main\ntype c struct { m map[int]int; l []int; n int }\n"
+	for body, want := range map[string]struct{ checked, shrunk bool }{
+		"func (x *c) put(k int) { x.m[k] = 1 }":                                {false, false},
+		"func (x *c) put(k int) { if len(x.m) >= x.n { return }; x.m[k] = 1 }": {true, false},
+		"func (x *c) put(k int) { if len(x.m) > 100 { x.evict() }; x.m[k] = 1 }\nfunc (x *c) evict() { for k := range x.m { delete(x.m, k); return } }": {true, true},
+		"func (x *c) put(k int) { if len(x.m) == 0 { return }; x.m[k] = 1 }":                                                                            {false, false},
+		"func (x *c) put(k int) { if len(x.m) > 9 { println(len(x.m)) }; x.m[k] = 1 }":                                                                  {false, false},
+		"func (x *c) put(k int) { x.m[k] = 1 }\nfunc (x *c) end(k int) { delete(x.m, k) }":                                                              {false, true},
+		"func (x *c) put(k int) { if x.m == nil { x.m = map[int]int{} }; x.m[k] = 1 }":                                                                  {false, false},
+		"func (x *c) put(k int) { x.m[k] = 1 }\nfunc (x *c) flush() { x.m = map[int]int{} }":                                                            {false, true},
+	} {
+		s, _, _, _ := loadText(t, head+strings.Replace(body, " }", " }// frame 0", 1))
+		found := false
+		for o := range s.uses {
+			if o.Name() == "m" {
+				found = true
+				if b := s.bounds(o); b.checked != want.checked || b.shrunk != want.shrunk {
+					t.Errorf("%s\nchecked %v, shrunk %v; want %+v", body, b.checked, b.shrunk, want)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("%s: m is not used", body)
+		}
+	}
+}
+
+// TestUnreleased finds what is opened and not closed on some path.
+func TestUnreleased(t *testing.T) {
+	for _, c := range []struct {
+		name, kind, text string
+		found            bool
+	}{
+		{"never closed", "file", `f, err := os.Open("x"); if err != nil { return err }; _ = f; return nil`, true},
+		{"deferred", "file", `f, err := os.Open("x"); if err != nil { return err }; defer f.Close(); return nil`, false},
+		{"a way out before", "file", `f, err := os.Open("x"); if err != nil { return err }; if f.Name() == "" { return nil }; defer f.Close(); return nil`, true},
+		{"closed before each way out", "file", `f, err := os.Open("x"); if err != nil { return err }; if f.Name() == "" { f.Close(); return nil }; f.Close(); return nil`, false},
+		{"body", "response", `r, err := http.Get("x"); if err != nil { return err }; _ = r.Status; return nil`, true},
+		{"body deferred", "response", `r, err := http.Get("x"); if err != nil { return err }; defer r.Body.Close(); return nil`, false},
+		{"cancel dropped", "timeout context", `ctx, _ := context.WithCancel(context.Background()); return ctx.Err()`, true},
+		{"cancel deferred", "timeout context", `ctx, cancel := context.WithCancel(context.Background()); defer cancel(); return ctx.Err()`, false},
+	} {
+		text := "package main\nimport (\"os\"; \"net/http\"; \"context\")\nvar _ = os.Args\nvar _ = http.Get\nvar _ context.Context\nfunc f() error {\n" + strings.ReplaceAll(c.text, "; ", "\n") + " // frame 0\n}\n"
+		text = regexp.MustCompile(`\{ (.*?)\n`).ReplaceAllString(text, "{\n$1\n")
+		s, frames, _, _ := loadText(t, text)
+		e := &Evidence{Counts: []GoroutineCounts{{Stacks: []Stack{{Frames: frames, Count: 1}}}}}
+		if list := s.unreleased(resourceOf(c.kind), e, e.places()); (len(list) > 0) != c.found {
+			t.Errorf("%s: %+v, want found %v\n%s", c.name, list, c.found, text)
+		}
+	}
+}
