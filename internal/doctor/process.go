@@ -121,13 +121,13 @@ func (s *ProcessSample) descriptors(root fs.FS, dir string) map[string]bool {
 		}
 		kind, inode, found := strings.Cut(target, ":[")
 		switch {
+		case strings.HasPrefix(target, "anon_inode:"):
+			s.Descriptors[strings.Trim(strings.TrimPrefix(target, "anon_inode:"), "[]")]++
 		case found && kind == "socket":
 			s.Descriptors["socket"]++
 			sockets[strings.TrimSuffix(inode, "]")] = true
 		case found:
 			s.Descriptors[kind]++ // pipe
-		case strings.HasPrefix(target, "anon_inode:"):
-			s.Descriptors[strings.Trim(strings.TrimPrefix(target, "anon_inode:"), "[]")]++
 		case strings.HasPrefix(target, "/dev/"):
 			s.Descriptors["device"]++
 		default:
