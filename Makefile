@@ -99,6 +99,10 @@ fuzz: ## fuzz every target for FUZZTIME (30s)
 checker: ## let CLIENTS (5000) clients come to grief for FOR (10m) under the race detector, and check all that they get; SEED as it was printed
 	$(GO) test -race -count=1 -timeout 0 -v -run '^TestCheckerFor$$' . -checker.for='$(FOR)' -checker.clients='$(CLIENTS)' -checker.seed='$(SEED)'
 
+.PHONY: doctor-corpus
+doctor-corpus: ## run the doctor on programs with known leaks, and on healthy ones, for FOR (10m: 15s) each, and print the table
+	$(GO) test -count=1 -timeout 60m -v -run '^TestCorpus$$' ./internal/doctor -corpus.all -corpus.for '$(if $(filter 10m,$(FOR)),15s,$(FOR))' -corpus.parallel 4
+
 .PHONY: bench
 bench: ## measure beside the floor and the Go peers into bench/RESULTS.md; BENCHARGS='-rounds 1' and the like
 	$(GO) run ./bench/run -out bench/RESULTS.md $(BENCHARGS)
@@ -117,8 +121,8 @@ bench-client: ## measure the clients in Go and JavaScript for docs/clients.md, i
 	@if command -v npm >/dev/null; then cd clients/js && npm run --silent build && node --test --test-reporter=tap test/fleet.test.js | grep -E '^# (seed|[0-9]|nothing|a )|^not ok'; else echo "bench-client: no npm: clients/js is not measured"; fi
 
 .PHONY: bench-trace
-bench-trace: ## measure what tracing connections costs, and whether 10,000 ends a second for 30 s are all told; BENCHARGS='-rounds 8' and the like
-	$(GO) run ./bench/trace $(BENCHARGS)
+bench-trace: build ## measure what tracing connections costs, and whether 10,000 ends a second for 30 s are all told; BENCHARGS='-rounds 8' and the like
+	$(GO) run ./bench/trace -longwire bin/longwire $(BENCHARGS)
 
 .PHONY: million-push
 million-push: ## CONNS (1000000) clients with two subscriptions each and one publication to all, result in bench/MILLION_PUSH.json; needs about 10 GB of memory

@@ -45,12 +45,13 @@ func main() {
 	long := flag.Duration("for", 30*time.Second, "how long events are counted at the end; 0 is not at all")
 	rate := flag.Int("rate", 10000, "connections a second")
 	out := flag.String("json", "", "write the result to this file, too")
+	longwire := flag.String("longwire", "", "measure a gateway of this binary, too")
 	flag.Parse()
 	var err error
 	if *serving != "" {
 		err = serve(*serving)
 	} else {
-		err = measure(strings.Split(*modes, ","), *rounds, *each, *long, *rate, *out)
+		err = measure(strings.Split(*modes, ","), *rounds, *each, *long, *rate, *out, *longwire)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "trace:", err)
@@ -66,7 +67,7 @@ type round struct {
 	PerSecond float64           `json:"per_second"`
 	ServerCPU float64           `json:"server_cpu_us"`  // for each connection
 	ClientCPU float64           `json:"client_cpu_us"`  // for each connection
-	Resident  int64             `json:"resident_bytes"` // the server's most
+	Resident  int64             `json:"resident_bytes"` // the server's, at its end
 	Ended     uint64            `json:"ended"`          // ends that were told, tagged
 	Untagged  uint64            `json:"untagged"`       // ends that were told without the session's id
 	Lost      uint64            `json:"lost"`
@@ -98,7 +99,7 @@ func serve(mode string) error {
 	r := round{Mode: mode, Verdicts: make(map[string]uint64)}
 	var tracer *trace.Tracer
 	var ended, untagged atomic.Uint64
-	var reader, tag time.Duration
+	var reader, before, tag time.Duration // reader: of its thread, and what that had spent before
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	done := make(chan error, 1)
@@ -124,6 +125,7 @@ func serve(mode string) error {
 		}
 		go func() {
 			runtime.LockOSThread() // so that its time is the thread's
+			before = cpu(syscall.RUSAGE_THREAD)
 			done <- tracer.Run(ctx)
 		}()
 	} else {
@@ -156,7 +158,7 @@ func serve(mode string) error {
 		}
 		defer func() { _ = stats.Close() }()
 	}
-	before := cpu(syscall.RUSAGE_SELF)
+	began := cpu(syscall.RUSAGE_SELF)
 	fmt.Println(name.(*syscall.SockaddrInet4).Port)
 	input := make(chan struct{})
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); close(input) }()
@@ -176,7 +178,7 @@ func serve(mode string) error {
 		}
 		last, quiet = n, quiet+1
 	}
-	spent := cpu(syscall.RUSAGE_SELF) - before
+	spent := cpu(syscall.RUSAGE_SELF) - began
 	if err := errors.Join(syscall.Shutdown(fd, syscall.SHUT_RD), <-failed); err != nil { // accept returns
 		return err
 	}
@@ -186,11 +188,9 @@ func serve(mode string) error {
 	}
 	r.Conns, r.Ended, r.Untagged = conns.Load(), ended.Load(), untagged.Load()
 	r.ServerCPU = perConn(spent, r.Conns)
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+	if r.Resident, err = resident(); err != nil {
 		return err
 	}
-	r.Resident = usage.Maxrss << 10
 	if tracer != nil {
 		s, err := tracer.Stats()
 		if err != nil {
@@ -201,7 +201,7 @@ func serve(mode string) error {
 			if r.Probes, err = probes(r.Conns); err != nil {
 				return err
 			}
-			r.Reader, r.Tag = perConn(reader, r.Conns), perConn(tag, r.Conns)
+			r.Reader, r.Tag = perConn(reader-before, r.Conns), perConn(tag, r.Conns)-asking()
 		}
 		if err := tracer.Close(); err != nil {
 			return err
@@ -272,7 +272,30 @@ func perConn(d time.Duration, conns uint64) float64 {
 	return float64(d.Microseconds()) / float64(max(conns, 1))
 }
 
-// threadTime is how long the calling thread has computed. Asking costs some tenths of a microsecond.
+// resident is this process's resident memory, in bytes.
+func resident() (int64, error) {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, err
+	}
+	var size, pages int64
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		return 0, fmt.Errorf("/proc/self/statm: %w", err)
+	}
+	return pages * int64(os.Getpagesize()), nil
+}
+
+// asking is what asking for the thread's time twice costs, in µs.
+func asking() float64 {
+	const times = 10000
+	began := threadTime()
+	for range times {
+		_ = threadTime()
+	}
+	return perConn(threadTime()-began, times)
+}
+
+// threadTime is how long the calling thread has computed.
 func threadTime() time.Duration {
 	const threadClock = 3 // CLOCK_THREAD_CPUTIME_ID of linux/time.h
 	var t syscall.Timespec
@@ -394,6 +417,8 @@ type result struct {
 	Added  float64 `json:"added_us"`        // CPU for each connection, of both processes: median with less median without
 	Share  float64 `json:"share_of_server"` // of what the server's process alone spends without tracing
 	Timed  *round  `json:"timed"`
+
+	Gateway []gatewayRound `json:"gateway,omitempty"`
 }
 
 // timed is the round that adds up.
@@ -413,7 +438,7 @@ func (all *result) timed(d time.Duration, rate int, without float64) error {
 	return nil
 }
 
-func measure(modes []string, rounds int, each, long time.Duration, rate int, out string) error {
+func measure(modes []string, rounds int, each, long time.Duration, rate int, out, longwire string) error {
 	var all result
 	fmt.Printf("%-5s %8s %9s %12s %12s %9s %6s %6s\n", "mode", "conns", "conn/s", "server µs", "client µs", "ended", "lost", "MB")
 	show := func(r round) {
@@ -458,6 +483,13 @@ func measure(modes []string, rounds int, each, long time.Duration, rate int, out
 	}
 	if err := all.timed(each, rate, median("off", server)); err != nil {
 		return err
+	}
+	if longwire != "" {
+		g, err := measureGateway(longwire, rounds, each)
+		if err != nil {
+			return err
+		}
+		all.Gateway = g
 	}
 	lost := false
 	if long > 0 {

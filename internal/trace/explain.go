@@ -27,6 +27,9 @@ func (l *Life) Explain() string {
 	case VerdictClientResetUnacked:
 		return "An RST answered what we sent" + l.retransmitted() + ": the client, or something on the way to it, did not know the connection any more" + l.unacked() + "."
 	case VerdictClientResetAfterFIN:
+		if l.Unacked == 0 {
+			return "The client closed the connection, and then reset it."
+		}
 		return "The client closed the connection, and answered what we still sent with an RST" + l.unacked() + "."
 	case VerdictServerReset:
 		why := l.ResetReason

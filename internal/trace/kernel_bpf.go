@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -72,6 +73,8 @@ type heldEnd struct {
 // openKernel loads the probes and attaches them.
 func openKernel(o Options, network *sys.Network) (source, error) {
 	k := &kernel{options: o}
+	// Reading the kernel's types and relocating takes some 8 MB for a moment: they are given back.
+	defer debug.FreeOSMemory()
 	if err := k.open(network); err != nil {
 		_ = k.close()
 		return nil, err

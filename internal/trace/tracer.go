@@ -24,7 +24,7 @@ type Options struct {
 	// Steps asks for an event of each step of a connection, and not only of its end.
 	Steps bool
 	// Ring is the size in bytes of the buffer between the probes and Run, a power of two of at least 64 KiB. Zero means
-	// 4 MiB, which holds 20,000 ends.
+	// 4 MiB, which holds 20,000 ends. It counts twice as resident memory, since it is mapped twice.
 	Ring int
 	// Handle gets every event, on the goroutine of Run. Nil means that they are only counted.
 	Handle func(*Event)

@@ -22,7 +22,7 @@ const (
 	// VerdictClientResetUnacked: an RST was received while something that we had sent was not acknowledged: the client, or
 	// something on the way, did not know the connection any more, or refused the data.
 	VerdictClientResetUnacked
-	// VerdictClientResetAfterFIN: the client closed, then an RST answered what we still sent.
+	// VerdictClientResetAfterFIN: the client closed, and then an RST came, mostly in answer to what we still sent.
 	VerdictClientResetAfterFIN
 	// VerdictServerReset: we sent an RST; Life.ResetReason says why, where the kernel does.
 	VerdictServerReset

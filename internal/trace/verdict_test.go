@@ -57,6 +57,7 @@ func TestVerdict(t *testing.T) {
 		{"a step missing: window", Life{Level: LevelBPF, Path: neither, Probes: 4, Unacked: 6}, VerdictZeroWindow, "window"},
 		{"a step missing: keepalive", Life{Level: LevelBPF, Path: neither, Probes: 4}, VerdictKeepaliveTimeout, "keepalive"},
 		{"a step missing: all", Life{Level: LevelBPF, Path: neither}, VerdictUnknown, "can't be told"},
+		{"RST after FIN, for nothing", Life{Level: LevelBPF, Path: clientFirst, RSTReceived: at, Err: syscall.EPIPE}, VerdictClientResetAfterFIN, "then reset it"},
 		{"aborted", Life{Level: LevelBPF, Path: neither, RSTSent: at, ResetReason: "TCP_STATE", Err: syscall.ECONNRESET}, VerdictServerResetAborted, "lingering"},
 		{"aborted, no reasons", Life{Level: LevelBPF, Path: neither, RSTSent: at, Err: syscall.ECONNRESET}, VerdictServerResetAborted, "lingering"},
 		{"unread", Life{Level: LevelBPF, Path: neither, RSTSent: at, ResetReason: reasonUnread}, VerdictServerResetUnread, "read all"},
