@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -40,7 +39,8 @@ func TestMain(m *testing.M) {
 }
 
 func again(part Part, experiment string) *exec.Cmd {
-	return &exec.Cmd{Path: "/proc/self/exe", Args: os.Args[:1], Env: append(os.Environ(), childPart+"="+string(part)+" "+experiment)}
+	return &exec.Cmd{Path: "/proc/self/exe", Args: os.Args[:1], Env: append(os.Environ(), childPart+"="+string(part)+" "+experiment,
+		"GORACE=atexit_sleep_ms=0")} // a second for each process otherwise
 }
 
 // apart skips a test where namespaces are refused.
@@ -70,14 +70,14 @@ var chains = map[string][]string{
 	"slow_handshake":   {"load rises", "handshakes are answered late", "attempts fail"},
 }
 
-// TestExperiments brings each about, four at a time, and checks that the first cause which is named is the one that was
+// TestExperiments brings each about, six at a time, and checks that the first cause which is named is the one that was
 // injected, and that none is where nothing was.
 func TestExperiments(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes half a minute")
+		t.Skip("it takes a quarter of a minute")
 	}
 	apart(t)
-	turns := make(chan struct{}, 4)
+	turns := make(chan struct{}, 6)
 	var all sync.WaitGroup
 	for _, e := range Experiments() {
 		all.Go(func() {
@@ -149,9 +149,10 @@ func TestInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	r, err := Run(ctx, e, again, io.Discard)
+	var log strings.Builder
+	r, err := Run(ctx, e, again, &log)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: %s", err, &log)
 	}
 	if !r.Interrupted {
 		t.Errorf("the run went on for %v s", r.Elapsed)

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -33,17 +32,15 @@ func Run(ctx context.Context, e Experiment, again Again, log io.Writer) (*stress
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, log
 	sys.Apart(c)
-	stop, wait, err := start(c, "")
+	p, err := start(c, "")
 	if err != nil {
 		return nil, fmt.Errorf("experiment %s: %w", e.Name, err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- wait() }()
+	p.watch()
 	select {
-	case err = <-ended:
+	case err = <-p.ended:
 	case <-ctx.Done():
-		stop()
-		err = <-ended
+		err = p.end()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("experiment %s: %w", e.Name, err)
@@ -51,38 +48,41 @@ func Run(ctx context.Context, e Experiment, again Again, log io.Writer) (*stress
 	return stress.ReadReport(&out)
 }
 
-// start starts a command that ends when its standard input, which begins with first, does. stop ends that, once; wait
-// waits for the command's end. What does not end within patience after stop is killed.
-func start(c *exec.Cmd, first string) (stop func(), wait func() error, err error) {
+// process is a command that ends when its standard input does.
+type process struct {
+	command *exec.Cmd
+	in      io.Closer
+	ended   chan error // gets how it ended, once it is watched
+}
+
+// start starts a command. first is what its standard input begins with.
+func start(c *exec.Cmd, first string) (*process, error) {
 	in, err := c.StdinPipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := c.Start(); err != nil {
-		return nil, nil, sys.ApartError(c, err)
+		return nil, sys.ApartError(c, err)
 	}
-	_, _ = io.WriteString(in, first) // it fits the pipe; who has ended already says so in wait
-	over := make(chan struct{})
-	var once sync.Once
-	var killer sync.WaitGroup
-	stop = func() {
-		once.Do(func() {
-			_ = in.Close()
-			killer.Go(func() {
-				select {
-				case <-over:
-				case <-time.After(patience):
-					_ = c.Process.Kill()
-				}
-			})
-		})
-	}
-	return stop, func() error {
-		err := c.Wait()
-		close(over)
-		killer.Wait()
+	_, _ = io.WriteString(in, first) // it fits the pipe; one that has ended says so itself
+	return &process{c, in, make(chan error, 1)}, nil
+}
+
+// watch waits for its end in a goroutine: a process that nobody waits for is not gone.
+func (p *process) watch() { go func() { p.ended <- p.command.Wait() }() }
+
+// end tells it to end, and returns how it did. One that does not within patience is killed.
+func (p *process) end() error {
+	_ = p.in.Close()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case err := <-p.ended:
 		return err
-	}, nil
+	case <-late.C:
+		_ = p.command.Process.Kill()
+		return <-p.ended
+	}
 }
 
 // Play is a part of an experiment, which the command of an Again comes to. Progress is of the run.
@@ -124,14 +124,13 @@ func (e *Experiment) load(ctx context.Context, again Again, in io.Reader, out, l
 	if err != nil {
 		return err
 	}
-	stop, wait, err := start(c, group+"\n")
+	p, err := start(c, group+"\n")
 	if err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
 	line, err := bufio.NewReader(said).ReadString('\n')
-	ended := make(chan error, 1)
-	go func() { ended <- wait() }() // at once: a process that is not waited for is not gone
-	defer func() { stop(); <-ended }()
+	p.watch()
+	defer func() { _ = p.end() }() // it may have been broken for good
 	if err != nil || strings.TrimSpace(line) != "listening" {
 		return fmt.Errorf("the server said %q: %w", line, err)
 	}
