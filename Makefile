@@ -10,6 +10,7 @@ CONNS     ?= 1000000
 HOLD      ?= 10m
 BENCHARGS ?=
 FOR       ?= 10m
+LOOK      ?= 15s
 CLIENTS   ?= 5000
 SEED      ?= 0
 
@@ -100,8 +101,8 @@ checker: ## let CLIENTS (5000) clients come to grief for FOR (10m) under the rac
 	$(GO) test -race -count=1 -timeout 0 -v -run '^TestCheckerFor$$' . -checker.for='$(FOR)' -checker.clients='$(CLIENTS)' -checker.seed='$(SEED)'
 
 .PHONY: doctor-corpus
-doctor-corpus: ## run the doctor on programs with known leaks, and on healthy ones, for FOR (10m: 15s) each, and print the table
-	$(GO) test -count=1 -timeout 60m -v -run '^TestCorpus$$' ./internal/doctor -corpus.all -corpus.for '$(if $(filter 10m,$(FOR)),15s,$(FOR))' -corpus.parallel 4
+doctor-corpus: ## run the doctor on programs with known leaks, and on healthy ones, for LOOK (15s) each, and print the table
+	$(GO) test -count=1 -timeout 60m -v -run '^TestCorpus$$' ./internal/doctor -corpus.all -corpus.for '$(LOOK)' -corpus.parallel 4
 
 .PHONY: bench
 bench: ## measure beside the floor and the Go peers into bench/RESULTS.md; BENCHARGS='-rounds 1' and the like

@@ -49,7 +49,7 @@ func LoadSource(root fs.FS, dir string, p places, frames []Frame) *Source {
 		decls:   map[types.Object]*ast.FuncDecl{},
 		methods: map[string][]*ast.FuncDecl{},
 	}
-	l := &sourceLoader{s: s, root: root, dir: dir, module: p.module, packages: map[string]*types.Package{}, seen: map[string]bool{}, modules: map[string]string{}, goroot: p.root, foreign: map[string]*types.Package{}}
+	l := &sourceLoader{s: s, root: root, dir: dir, module: p.module, packages: map[string]*types.Package{}, seen: map[string]bool{}, modules: map[string]string{}, goroot: p.root, foreign: map[string]*types.Package{}, unknown: map[string]*types.Package{}}
 	for _, f := range frames {
 		l.seen[slashes(f.File)] = true
 	}
@@ -75,7 +75,9 @@ type sourceLoader struct {
 	seen     map[string]bool           // files that frames are in
 	modules  map[string]string         // module path → its directory, as frames name it
 	goroot   string                    // where the standard library's source is, as frames name it
-	foreign  map[string]*types.Package
+	foreign  map[string]*types.Package // others' packages that were loaded
+	unknown  map[string]*types.Package // and those of which only the name is known
+	inside   bool                      // one of others is being loaded
 	count    int
 	bytes    int64
 }
@@ -224,7 +226,13 @@ func (l *sourceLoader) Import(name string) (*types.Package, error) {
 	if name == "" {
 		return nil, fmt.Errorf("import of nothing")
 	}
-	if p := l.others(name); p != nil {
+	// What others' packages import in turn matters little: only what nearly every declaration uses is loaded for them too.
+	if !l.inside || vocabulary[name] {
+		if p := l.others(name); p != nil {
+			return p, nil
+		}
+	}
+	if p, ok := l.unknown[name]; ok {
 		return p, nil
 	}
 	base := path.Base(name)
@@ -233,9 +241,12 @@ func (l *sourceLoader) Import(name string) (*types.Package, error) {
 	}
 	p := types.NewPackage(name, base)
 	p.MarkComplete()
-	l.foreign[name] = p
+	l.unknown[name] = p
 	return p, nil
 }
+
+// vocabulary are packages whose types the declarations of others are made of.
+var vocabulary = map[string]bool{"io": true, "sync": true, "time": true, "context": true, "errors": true, "net/url": true}
 
 // others loads the declarations of a package of the standard library, whose source lies where the program was built. It is nil where that
 // is not this machine; then the types of others stay unknown.
@@ -285,7 +296,10 @@ func (l *sourceLoader) others(name string) *types.Package {
 		return nil
 	}
 	c := types.Config{Importer: l, FakeImportC: true, IgnoreFuncBodies: true, Error: func(error) {}}
+	was := l.inside
+	l.inside = true
 	p, _ := c.Check(name, l.s.set, files, nil)
+	l.inside = was
 	l.foreign[name] = p
 	return p
 }
