@@ -116,6 +116,10 @@ million: ## hold CONNS (1000000) connections for HOLD (10m), result in bench/MIL
 bench-push: ## measure clients of the Centrifuge protocol into bench/PUSH.md; BENCHARGS='-only fanout' and the like
 	$(GO) run ./bench/push -out bench/PUSH.md $(BENCHARGS)
 
+.PHONY: bench-stress
+bench-stress: build ## measure the load tester beside wrk, tsung and k6, as far as they are installed, into bench/STRESS.md; BENCHARGS='-million 1000000' and the like
+	$(GO) run ./bench/stress -longwire bin/longwire -out bench/STRESS.md $(BENCHARGS)
+
 .PHONY: bench-client
 bench-client: ## measure the clients in Go and JavaScript for docs/clients.md, in 9 minutes; as root with a line that fails
 	$(GO) test -count=1 -timeout 15m -v -run '^Test(Detection|SilentLine|FalseAlarms|LossyLine|Outage|OutageOnSockets|Leaks|LeaksOnSockets|IdleCost|JavaScriptLine)$$' ./client -client.figures | grep --line-buffered -E 'figure:|^(ok|FAIL)|--- (FAIL|SKIP)'

@@ -72,7 +72,7 @@ var layout = map[string]row{
 	"internal/api":     {imports: "engine internal/session internal/wire/centrifuge internal/wire/json"},
 	"internal/demo":    {},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
-	"internal/metrics": {imports: ". internal/stress", outside: "github.com/prometheus/client_golang"},
+	"internal/metrics": {imports: ". engine/memengine internal/hook internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
 	"internal/cli":     {imports: ". engine/memengine internal/api internal/avalanche/lab internal/config internal/demo internal/doctor internal/hook internal/metrics internal/stress internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
@@ -84,6 +84,7 @@ var layout = map[string]row{
 	// Measuring programs. The floor shares no code with what it is measured against, its door to the kernel included.
 	"bench/floor":   {outside: "golang.org/x/sys", process: true},
 	"bench/target":  {},
+	"bench/stress":  {imports: "bench/target", process: true},
 	"bench/run":     {imports: "bench/target internal/fleet ws", process: true},
 	"bench/push":    {imports: "bench/target internal/fleet internal/sys ws", process: true},
 	"bench/trace":   {imports: "internal/trace", outside: "github.com/cilium/ebpf", process: true},
