@@ -370,7 +370,11 @@ func (w *crew) Timer(i uint32) {
 	case phaseConnect:
 		w.fail(i, m, "connect_timeout")
 	case phaseRequest:
-		w.fail(i, m, "handshake_timeout")
+		why := "handshake_timeout"
+		if m.partial != 0 {
+			why = halfResponse
+		}
+		w.fail(i, m, why)
 	case phaseOpen:
 		if m.flags&flagTurn != 0 {
 			w.close(i, m)
@@ -422,6 +426,10 @@ func (w *crew) lost(since uint64, why string) {
 func (w *crew) Closed(i uint32, e loop.End) {
 	m := &w.member[i]
 	was, idle, heard, since := m.phase, m.partial == 0, m.flags&flagHeard != 0, m.sent
+	why := reason(e)
+	if was == phaseRequest && !idle {
+		why = halfResponse
+	}
 	if !idle {
 		p := w.partials.Return(m.partial)
 		p.reader.Release()
@@ -446,7 +454,7 @@ func (w *crew) Closed(i uint32, e loop.End) {
 	case phaseConnect, phaseRequest:
 		w.k.pending.Add(-1)
 		if e.Kind == loop.EndEOF || e.Kind == loop.EndError {
-			w.failed(reason(e))
+			w.failed(why)
 		} else {
 			w.k.closed.Add(1) // we gave it up
 		}

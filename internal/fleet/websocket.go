@@ -20,6 +20,9 @@ func (w *crew) key(i uint32) (key [16]byte) {
 	return key
 }
 
+// halfResponse is why a conn failed whose server began to answer the handshake, and said no more or closed.
+const halfResponse = "half_response"
+
 // response takes bytes of the handshake's response.
 func (w *crew) response(i uint32, m *member, b []byte) {
 	head := b

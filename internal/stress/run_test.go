@@ -1,6 +1,8 @@
 package stress
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 // load is one scenario against a real gateway.
 type load struct {
 	name, target, plan string
+	until              func(s Sample) bool // when there is enough of it; nil: the plan says when
 	check              func(t *testing.T, r *Report)
 }
 
@@ -17,8 +20,7 @@ func sound(t *testing.T, r *Report) Outcome {
 	t.Helper()
 	o := r.Scenarios[0]
 	for why, n := range r.Errors {
-		// A busy machine may have no time for the last that are due.
-		if why != "exchange_unsent" || o.Model != OpenModel || n > o.Due/2 {
+		if why != "exchange_unsent" || o.Model != OpenModel { // a busy machine may have no time for the last that are due
 			t.Errorf("%d times %s, want no error", n, why)
 		}
 	}
@@ -31,113 +33,131 @@ func sound(t *testing.T, r *Report) Outcome {
 	return o
 }
 
-// exchanged checks that exchanges were made, all conns stood, and all of it was timed.
+// exchanged checks that exchanges were made on so many conns, and all of them timed.
 func exchanged(conns int64) func(t *testing.T, r *Report) {
 	return func(t *testing.T, r *Report) {
 		o := sound(t, r)
 		if o.Conns.Opened != conns || o.Conns.Survived != conns || o.Conns.Peak != conns {
 			t.Errorf("conns %+v, want %d", o.Conns, conns)
 		}
-		if o.Done < 2*conns || o.Latency == nil || o.Latency.Corrected.Max <= 0 || len(o.CorrectedMarks) < 3 || len(o.ServiceMarks) < 3 {
+		if o.Done < 1 || o.Latency == nil || o.Latency.Corrected.Max <= 0 || len(o.CorrectedMarks) < 3 || len(o.ServiceMarks) < 3 {
 			t.Errorf("%d exchanges, latency %+v", o.Done, o.Latency)
 		}
+	}
+}
+
+// done says that there were so many exchanges, and so many conns stand.
+func done(exchanges, conns int64) func(Sample) bool {
+	return func(s Sample) bool { return s.Done >= exchanges && s.Open == conns }
+}
+
+// published checks that each subscriber had each publication.
+func published(t *testing.T, r *Report) {
+	o := sound(t, r)
+	if o.Done != o.Sent || o.Delivered < o.Done || o.Missing != 0 || o.Conns.Survived != 12 {
+		t.Errorf("%+v", o)
+	}
+	if o.Latency == nil || o.Latency.Service.Count != o.Delivered || o.Latency.Corrected.Count != o.Delivered+r.Errors["exchange_unsent"] {
+		t.Errorf("%d deliveries, timed %+v", o.Delivered, o.Latency)
 	}
 }
 
 // TestRunKinds has every kind of scenario run against a gateway.
 func TestRunKinds(t *testing.T) {
 	host := gateway(t, nil)
+	web, raw, plain, centrifuge := "http://"+host+"/", "ws://"+host+"/echo", "ws://"+host+"/ws", "ws://"+host+"/connection/websocket"
+	const soak = "\nstages: [{kind: ramp, to: 10, for: 50ms}, {kind: soak}]"
+	const rate = "\nstages: [{kind: ramp, to: 10, for: 50ms}, {kind: soak, for: 150ms}, {kind: ramp, of: rate, to: 200, for: 100ms}, {kind: soak, for: 400ms}, {kind: ramp, of: rate, to: 0, for: 100ms}]"
+	opened := func(n int64) func(Sample) bool { return func(s Sample) bool { return s.Opened >= n } }
+	paced := func(t *testing.T, r *Report) { // 200/s for 400 ms, and half of that for 200 ms
+		if o := sound(t, r); o.Due < 99 || o.Due > 101 || o.Done < 1 {
+			t.Errorf("%d due, %d done; want 100", o.Due, o.Done)
+		}
+	}
 	loads := []load{
-		{"http", "http://" + host + "/", "scenarios: [{kind: http, think: 5ms}]\nstages: [{kind: ramp, to: 10, for: 50ms}, {kind: soak, for: 400ms}]", func(t *testing.T, r *Report) {
+		{"http", web, "scenarios: [{kind: http, think: 5ms}]" + soak, done(50, 10), func(t *testing.T, r *Report) {
 			exchanged(10)(t, r)
 			if o := sound(t, r); o.Reuse < 2 || o.Sent != o.Done {
 				t.Errorf("reuse %g of %d conns", o.Reuse, o.Conns.Opened)
 			}
 		}},
-		{"http post", "http://" + host + "/", "scenarios: [{kind: http, think: 10ms, method: POST, size: 100000, headers: {X-Load: 'yes'}}]\nstages: [{kind: ramp, to: 3, for: 0s}, {kind: soak, for: 400ms}]", exchanged(3)},
-		{"http open", "http://" + host + "/", "scenarios: [http]\nstages: [{kind: ramp, to: 10, for: 50ms}, {kind: ramp, of: rate, to: 400, for: 100ms}, {kind: soak, for: 400ms}]", func(t *testing.T, r *Report) {
-			exchanged(10)(t, r)
-			if o := sound(t, r); o.Due < 175 || o.Due > 185 { // 400/s for 400 ms, and half of that for 100 ms
-				t.Errorf("%d due, %d done; want 180", o.Due, o.Done)
-			}
-		}},
-		{"http per request", "http://" + host + "/", "scenarios: [{kind: http, connections: per-request, think: 5ms}]\nstages: [{kind: ramp, to: 5, for: 0s}, {kind: soak, for: 400ms}]", func(t *testing.T, r *Report) {
+		{"http post", web, "scenarios: [{kind: http, think: 10ms, method: POST, size: 100000, headers: {X-Load: 'yes'}}]" + soak, done(20, 10), exchanged(10)},
+		{"http head", web, "scenarios: [{kind: http, think: 10ms, method: HEAD}]" + soak, done(20, 10), exchanged(10)},
+		{"http open", web, "scenarios: [http]" + rate, nil, paced},
+		{"http per request", web, "scenarios: [{kind: http, connections: per-request, think: 5ms}]" + soak, func(s Sample) bool { return s.Done >= 30 }, func(t *testing.T, r *Report) {
 			o := sound(t, r)
-			if o.Done < 10 || o.Conns.Opened != o.Done || o.Conns.Peak > 5 || o.Reuse != 1 || float64(o.Done) > 5*(r.Elapsed/0.005+1) {
+			if o.Conns.Opened != o.Done || o.Conns.Peak > 10 || o.Reuse != 1 || float64(o.Done) > 10*(r.Elapsed/0.005+1) {
 				t.Errorf("%d requests on %+v, reuse %g", o.Done, o.Conns, o.Reuse)
 			}
 		}},
-		{"http per request every", "http://" + host + "/", "scenarios: [{kind: http, connections: per-request, every: 50ms}]\nstages: [{kind: ramp, to: 5, for: 0s}, {kind: soak, for: 400ms}]", func(t *testing.T, r *Report) {
-			if o := sound(t, r); o.Done < 20 || float64(o.Done) > 5*(r.Elapsed/0.05+1) {
-				t.Errorf("%d requests of 5 clients, every 50 ms for %g s", o.Done, r.Elapsed)
+		{"http per request every", web, "scenarios: [{kind: http, connections: per-request, every: 50ms}]" + soak, func(s Sample) bool { return s.Done >= 30 }, func(t *testing.T, r *Report) {
+			if o := sound(t, r); float64(o.Done) > 10*(r.Elapsed/0.05+1) {
+				t.Errorf("%d requests of 10 clients, every 50 ms for %g s", o.Done, r.Elapsed)
 			}
 		}},
-		{"http per request open", "http://" + host + "/", "scenarios: [{kind: http, connections: per-request}]\nstages: [{kind: ramp, to: 20, for: 0s}, {kind: ramp, of: rate, to: 200, for: 0s}, {kind: soak, for: 500ms}]", func(t *testing.T, r *Report) {
-			if o := sound(t, r); o.Due < 95 || o.Due > 101 || o.Conns.Opened != o.Done {
-				t.Errorf("%d due, %d done on %+v; want 100", o.Due, o.Done, o.Conns)
+		{"http per request open", web, "scenarios: [{kind: http, connections: per-request}]" + rate, nil, func(t *testing.T, r *Report) {
+			paced(t, r)
+			if o := sound(t, r); o.Conns.Opened != o.Done {
+				t.Errorf("%d requests on %+v", o.Done, o.Conns)
 			}
 		}},
-		{"hold", "ws://" + host + "/echo", "scenarios: [hold]\nstages: [{kind: ramp, to: 100, for: 100ms}, {kind: soak, for: 200ms}]", func(t *testing.T, r *Report) {
+		{"hold", raw, "scenarios: [hold]\nstages: [{kind: ramp, to: 100, for: 100ms}, {kind: soak}]", done(0, 100), func(t *testing.T, r *Report) {
 			o := sound(t, r)
 			if o.Conns.Opened != 100 || o.Conns.Survived != 100 || o.Sent != 0 || o.Latency != nil || r.Connect == nil || r.Connect.Count != 100 {
 				t.Errorf("%+v, connects %+v", o, r.Connect)
 			}
 		}},
-		{"hold centrifuge", "ws://" + host + "/connection/websocket", "scenarios: [{kind: hold, protocol: centrifuge}]\nstages: [{kind: ramp, to: 20, for: 50ms}, {kind: soak, for: 200ms}]", func(t *testing.T, r *Report) {
-			if o := sound(t, r); o.Conns.Survived != 20 {
+		{"hold centrifuge", centrifuge, "scenarios: [{kind: hold, protocol: centrifuge}]" + soak, done(0, 10), func(t *testing.T, r *Report) {
+			if o := sound(t, r); o.Conns.Survived != 10 {
 				t.Errorf("%+v", o.Conns)
 			}
 		}},
-		{"echo", "ws://" + host + "/echo", "scenarios: [{kind: echo, think: 5ms}]\nstages: [{kind: ramp, to: 10, for: 50ms}, {kind: soak, for: 300ms}]", exchanged(10)},
-		{"echo 5", "ws://" + host + "/echo", "scenarios: [{kind: echo, size: 5, in-flight: 16, binary: true, think: 10ms}]\nstages: [{kind: ramp, to: 4, for: 0s}, {kind: soak, for: 300ms}]", exchanged(4)},
-		{"echo 100k", "ws://" + host + "/echo", "scenarios: [{kind: echo, size: 100000, in-flight: 16, think: 50ms}]\nstages: [{kind: ramp, to: 2, for: 0s}, {kind: soak, for: 300ms}]", func(t *testing.T, r *Report) {
+		{"echo", raw, "scenarios: [{kind: echo, think: 5ms}]" + soak, done(50, 10), exchanged(10)},
+		{"echo 5", raw, "scenarios: [{kind: echo, size: 5, in-flight: 16, binary: true, think: 10ms}]" + soak, done(400, 10), exchanged(10)},
+		{"echo 100k", raw, "scenarios: [{kind: echo, size: 100000, in-flight: 4, think: 50ms}]\nstages: [{kind: ramp, to: 2, for: 0s}, {kind: soak}]", done(20, 2), func(t *testing.T, r *Report) {
 			exchanged(2)(t, r)
 			if o := sound(t, r); o.BytesIn < o.Done*100_000 {
 				t.Errorf("%d bytes in %d messages", o.BytesIn, o.Done)
 			}
 		}},
-		{"echo every", "ws://" + host + "/echo", "scenarios: [{kind: echo, every: 100ms}]\nstages: [{kind: ramp, to: 20, for: 0s}, {kind: soak, for: 500ms}]", func(t *testing.T, r *Report) {
+		{"echo every", raw, "scenarios: [{kind: echo, every: 100ms}]" + soak, done(50, 10), func(t *testing.T, r *Report) {
 			// Each has its turn at its own part of the 100 ms, so that one more than whole ones may be due.
-			if o := sound(t, r); o.Done < 60 || float64(o.Done) > 20*(r.Elapsed/0.1+1) {
-				t.Errorf("%d exchanges of 20 conns, every 100 ms for %g s", o.Done, r.Elapsed)
+			if o := sound(t, r); float64(o.Done) > 10*(r.Elapsed/0.1+1) {
+				t.Errorf("%d exchanges of 10 conns, every 100 ms for %g s", o.Done, r.Elapsed)
 			}
 		}},
-		{"echo think", "ws://" + host + "/echo", "scenarios: [{kind: echo, think: 50ms}]\nstages: [{kind: ramp, to: 20, for: 0s}, {kind: soak, for: 300ms}]", func(t *testing.T, r *Report) {
-			if o := sound(t, r); o.Done < 40 || float64(o.Done) > 20*(r.Elapsed/0.05+1) {
-				t.Errorf("%d exchanges of 20 conns, which think 50 ms, in %g s", o.Done, r.Elapsed)
+		{"echo think", raw, "scenarios: [{kind: echo, think: 50ms}]" + soak, done(50, 10), func(t *testing.T, r *Report) {
+			if o := sound(t, r); float64(o.Done) > 10*(r.Elapsed/0.05+1) {
+				t.Errorf("%d exchanges of 10 conns, which think 50 ms, in %g s", o.Done, r.Elapsed)
 			}
 		}},
-		{"echo open", "ws://" + host + "/echo", "scenarios: [{kind: echo, in-flight: 16, spacing: exponential}]\nstages: [{kind: ramp, to: 4, for: 0s}, {kind: ramp, of: rate, to: 1000, for: 0s}, {kind: soak, for: 400ms}]", func(t *testing.T, r *Report) {
-			exchanged(4)(t, r)
-			if o := sound(t, r); o.Due < 300 || o.Due > 500 {
-				t.Errorf("%d due, want about 400", o.Due)
+		{"echo open", raw, "scenarios: [{kind: echo, in-flight: 16, spacing: exponential}]" + rate, nil, func(t *testing.T, r *Report) {
+			if o := sound(t, r); o.Due < 60 || o.Due > 140 || o.Done < 1 { // four deviations of a Poisson process
+				t.Errorf("%d due, want about 100", o.Due)
 			}
 		}},
-		{"request plain", "ws://" + host + "/ws", "scenarios: [{kind: request, protocol: plain, in-flight: 4, think: 5ms}]\nstages: [{kind: ramp, to: 5, for: 0s}, {kind: soak, for: 300ms}]", exchanged(5)},
-		{"publish plain", "ws://" + host + "/ws", "scenarios: [{kind: publish, protocol: plain, channel: a, channels: 3, publishers: 3, size: 200, think: 10ms}]\nstages: [{kind: ramp, to: 12, for: 50ms}, {kind: soak, for: 400ms}]", published},
-		{"publish centrifuge", "ws://" + host + "/connection/websocket", "scenarios: [{kind: publish, protocol: centrifuge, channels: 2, publishers: 4}]\nstages: [{kind: ramp, to: 12, for: 50ms}, {kind: ramp, of: rate, to: 100, for: 0s}, {kind: soak, for: 400ms}]", published},
-		{"churn", "ws://" + host + "/echo", "scenarios: [{kind: churn, lifetime: 50ms}]\nstages: [{kind: ramp, to: 10, for: 0s}, {kind: soak, for: 600ms}]", func(t *testing.T, r *Report) {
-			if o := sound(t, r); o.Conns.Opened < 30 || o.Conns.Peak > 20 {
-				t.Errorf("%+v, want several for each of 10", o.Conns)
+		{"request plain", plain, "scenarios: [{kind: request, protocol: plain, in-flight: 4, think: 5ms}]" + soak, done(100, 10), exchanged(10)},
+		{"publish plain", plain, "scenarios: [{kind: publish, protocol: plain, channel: a, channels: 3, publishers: 3, size: 200, think: 10ms}]\nstages: [{kind: ramp, to: 12, for: 50ms}, {kind: soak}]", done(20, 12), published},
+		{"publish centrifuge", centrifuge, "scenarios: [{kind: publish, protocol: centrifuge, channels: 2, publishers: 4}]\nstages: [{kind: ramp, to: 12, for: 50ms}, {kind: ramp, of: rate, to: 50, for: 0s}, {kind: soak}]", done(20, 12), published},
+		{"churn", raw, "scenarios: [{kind: churn, lifetime: 50ms}]" + soak, opened(30), func(t *testing.T, r *Report) {
+			if o := sound(t, r); o.Conns.Peak > 20 {
+				t.Errorf("%+v, want 10 at a time, and those that close", o.Conns)
 			}
 		}},
-		{"churn at once", "ws://" + host + "/echo", "scenarios: [churn]\nstages: [{kind: ramp, to: 4, for: 0s}, {kind: soak, for: 100ms}]", func(t *testing.T, r *Report) {
-			if o := sound(t, r); o.Conns.Opened < 12 {
-				t.Errorf("%+v, want several for each of 4", o.Conns)
-			}
-		}},
-		{"storm", "ws://" + host + "/echo", "scenarios: [{kind: storm, share: 50%, every: 400ms}]\nstages: [{kind: ramp, to: 40, for: 0s}, {kind: soak, for: 1100ms}]", func(t *testing.T, r *Report) {
+		{"churn at once", raw, "scenarios: [churn]\nstages: [{kind: ramp, to: 2, for: 0s}, {kind: soak}]", opened(12), func(t *testing.T, r *Report) { sound(t, r) }},
+		{"storm", raw, "scenarios: [{kind: storm, share: 50%, every: 1s}]\nstages: [{kind: ramp, to: 40, for: 0s}, {kind: soak}]", opened(100), func(t *testing.T, r *Report) {
 			o := sound(t, r)
-			if len(o.Storm) != 2 || o.Conns.Opened != 80 {
-				t.Fatalf("storms %+v, conns %+v; want two of 20 conns", o.Storm, o.Conns)
-			}
+			recovered, cut := 0, int64(0)
 			for _, s := range o.Storm {
-				if s.Cut != 20 || s.Recovered == nil || *s.Recovered <= 0 || s.Failed != 0 {
-					t.Errorf("%+v, want 20 that came back", s)
+				if cut += s.Cut; s.Recovered != nil && *s.Recovered > 0 && s.Failed == 0 && s.Cut == 20 {
+					recovered++
 				}
 			}
+			if recovered < 1 || cut < o.Conns.Opened-40 {
+				t.Errorf("storms %+v, conns %+v; want some of 20 conns that come back", o.Storm, o.Conns)
+			}
 		}},
-		{"mix", "http://" + host + "/", "protocol: plain\nscenarios:\n  - {kind: http, weight: 3, think: 5ms}\n  - {kind: echo, path: /echo, protocol: raw, think: 5ms}\n  - {kind: hold, path: /ws, weight: 6}\nstages: [{kind: ramp, to: 20, for: 50ms}, {kind: soak, for: 300ms}]", func(t *testing.T, r *Report) {
+		{"mix", web, "protocol: plain\nscenarios:\n  - {kind: http, weight: 3, think: 5ms}\n  - {kind: echo, path: /echo, protocol: raw, think: 5ms}\n  - {kind: hold, path: /ws, weight: 6}\nstages: [{kind: ramp, to: 20, for: 50ms}, {kind: soak}]", done(200, 20), func(t *testing.T, r *Report) {
 			if len(r.Errors) > 0 {
 				t.Errorf("errors %v", r.Errors)
 			}
@@ -148,26 +168,59 @@ func TestRunKinds(t *testing.T) {
 			}
 		}},
 	}
-	var wg sync.WaitGroup // all at a time: they do little
+	together(t, loads)
+}
+
+// together has runs made a few at a time: they wait more than they do.
+func together(t *testing.T, loads []load) {
+	var wg sync.WaitGroup
 	defer wg.Wait()
+	free := make(chan struct{}, 6)
 	for _, l := range loads {
 		wg.Go(func() {
-			t.Run(l.name, func(t *testing.T) {
-				s := decode(t, l.target, l.plan)
-				s.Timeout = 20 * time.Second // of a busy machine, too
-				l.check(t, carryOut(t, s, Options{Every: 100 * time.Millisecond}))
-			})
+			free <- struct{}{}
+			defer func() { <-free }()
+			t.Run(l.name, l.run)
 		})
 	}
 }
 
-// published checks that each subscriber had each publication.
-func published(t *testing.T, r *Report) {
-	o := sound(t, r)
-	if o.Done < 10 || o.Done != o.Sent || o.Delivered < o.Done || o.Missing != 0 || o.Conns.Survived != 12 {
-		t.Errorf("%+v", o)
+func (l *load) run(t *testing.T) {
+	s := decode(t, l.target, l.plan)
+	if s.Timeout == 10*time.Second { // it is not what is looked at
+		s.Timeout = patience / 2
 	}
-	if o.Latency == nil || o.Latency.Corrected.Count != o.Delivered {
-		t.Errorf("%d deliveries, timed %+v", o.Delivered, o.Latency)
+	o := Options{Every: 50 * time.Millisecond}
+	if l.until == nil {
+		l.check(t, carryOut(t, s, o))
+		return
 	}
+	l.check(t, carryOutUntil(t, s, o, l.until))
+}
+
+var errEnough = errors.New("that is enough")
+
+// carryOutUntil interrupts a run when a sample has what is waited for.
+func carryOutUntil(t testing.TB, s Script, o Options, enough func(Sample) bool) *Report {
+	t.Helper()
+	late, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(late)
+	defer stop(nil)
+	o.Progress = func(s Sample) {
+		if enough(s) {
+			stop(errEnough)
+		}
+	}
+	r, err := Run(ctx, s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if coherent(t, r); context.Cause(ctx) != errEnough {
+		t.Errorf("in %v there was not enough: %+v", patience, r.Samples[len(r.Samples)-1])
+	}
+	if !r.Interrupted {
+		t.Error("the report does not say that the run was interrupted")
+	}
+	return r
 }
