@@ -93,9 +93,12 @@ type Cause struct {
 	Detail string
 }
 
+// causePrefix begins what Cause.Error says.
+const causePrefix = "connection ended: "
+
 // Error says it in words.
 func (c Cause) Error() string {
-	s := "connection ended: " + c.Kind.String()
+	s := causePrefix + c.Kind.String()
 	if c.Code != 0 {
 		s += fmt.Sprintf(" (%d)", c.Code)
 	}

@@ -24,6 +24,10 @@ type Config struct {
 	// HTTP serves the requests on the same port that are for no endpoint, except /healthz and /readyz.
 	// Nil answers 404. Its connections belong to net/http.
 	HTTP http.Handler
+	// WrapHTTP, if it is set, is called once by New with the handler of all plain HTTP on that port, health included, and
+	// returns what serves it instead: to time requests, say. Request.Pattern is the route, once the handler has returned.
+	// Upgrades of endpoints do not pass it.
+	WrapHTTP func(http.Handler) http.Handler
 
 	// MaxConns bounds the connections. Zero means what one descriptor table holds (RLIMIT_NOFILE), at
 	// most 1,000,000. Beyond it a client gets 503 with Retry-After.
@@ -96,6 +100,10 @@ type Config struct {
 
 	// FlightRecorder says how much of what happened to connections is remembered, for Gateway.Why.
 	FlightRecorder FlightRecorder
+
+	// MaskAddresses keeps of clients' addresses only the network, /24 of IPv4 and /48 of IPv6, and no port, in the flight
+	// recorder and in the log. Hooks are still told the address.
+	MaskAddresses bool
 
 	system loop.System // of tests
 }

@@ -73,6 +73,7 @@ const (
 	stateUpgraded                         // OnOpen was called
 	stateCounted                          // counted in Gateway.conns and in the address table
 	stateOverLimit                        // let in only to say whether it wants plain HTTP; see state.verdict
+	stateSlow                             // its write queue has passed half its limit, and the recorder knows
 )
 
 // partial is what is held of a connection whose request or message is incomplete.

@@ -51,7 +51,7 @@ type Gateway struct {
 	node      *session.Node
 	engine    engine.Engine
 	recorder  *flight.Recorder // nil: nothing is recorded
-	idsBefore *session.IDs     // of the process before, where the recorder has something of it
+	before    *predecessor     // the process before, where the recorder has something of it
 	rules     *channel.Rules
 	verifiers []*token.Verifier // of Config.Tokens and SubTokens
 	ctx       context.Context   // of all work; ends with Close
@@ -427,7 +427,7 @@ func (g *Gateway) logClose(id loop.ID, f *front, st *state, cause Cause) {
 	if st.flags&stateUpgraded != 0 {
 		path = g.endpoints[st.endpoint].Path
 	}
-	addr := keyAddress(st.addr)
+	addr := g.mask(netip.AddrPortFrom(keyAddress(st.addr), 0)).Addr()
 	g.closeLog.put(func() {
 		g.log.Log(context.Background(), level, "closed", "conn", id.String(), "addr", addr, "path", path,
 			"cause", cause.Kind.String(), "code", int(cause.Code), "detail", cause.Detail, "age", age)

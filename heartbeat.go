@@ -38,9 +38,7 @@ func (f *front) nextBeat(i uint32, st *state) (tick uint32, ok bool) {
 	h := f.g.endpoints[st.endpoint].Heartbeat
 	switch {
 	case h.Ping > 0 && st.flags&statePinged == 0:
-		// Earlier by up to a 25th, by the slot: what came at once drifts apart.
-		early := uint64(h.Ping/loop.Tick) / pingSpread * uint64(i*2654435769>>8&0xffff) >> 16
-		return st.heard + uint32(h.Ping/loop.Tick) - uint32(early), true
+		return st.heard + f.pingAfter(i, h), true
 	case h.Ping > 0 && h.Timeout > 0:
 		return min(f.l.Tick()+ticks(h.Ping), st.heard+ticks(h.Timeout)), true
 	case h.Ping > 0:
@@ -49,6 +47,13 @@ func (f *front) nextBeat(i uint32, st *state) (tick uint32, ok bool) {
 		return st.heard + ticks(h.Timeout), true
 	}
 	return 0, false
+}
+
+// pingAfter is after how many ticks of silence conn i is pinged: earlier than h says by up to a 25th, by the slot, so that what
+// came at once drifts apart.
+func (f *front) pingAfter(i uint32, h Heartbeat) uint32 {
+	early := uint64(h.Ping/loop.Tick) / pingSpread * uint64(i*2654435769>>8&0xffff) >> 16
+	return uint32(h.Ping/loop.Tick) - uint32(early)
 }
 
 // turn is when a connection goes in the drain.

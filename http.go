@@ -73,7 +73,7 @@ func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := g.move(w, head, e, &h, key); err != nil {
 		g.admission.leave(key)
-		g.log.Warn("upgrade", "addr", r.RemoteAddr, "error", err)
+		g.log.Warn("upgrade", "addr", g.mask(peer), "error", err)
 		if !errors.Is(err, errHijacked) {
 			status := 500
 			if errors.Is(err, sys.ErrUnsupported) || errors.Is(err, http.ErrNotSupported) {
@@ -209,6 +209,7 @@ func (g *Gateway) answer(w http.ResponseWriter, r *ws.Refusal, why refusalKind) 
 type plainHTTP struct {
 	g       *Gateway
 	server  *http.Server
+	handler http.Handler // of what is for no endpoint
 	conns   chan net.Conn
 	done    chan struct{} // closed when the receiver has ended
 	open    atomic.Int64
@@ -222,6 +223,10 @@ const maxPlain = 4096
 
 func newPlainHTTP(g *Gateway) *plainHTTP {
 	p := &plainHTTP{g: g, conns: make(chan net.Conn, 128), done: make(chan struct{}), closed: make(chan struct{})}
+	p.handler = http.HandlerFunc(p.serve)
+	if wrap := g.config.WrapHTTP; wrap != nil {
+		p.handler = wrap(p.handler)
+	}
 	p.server = &http.Server{
 		Handler: p, ReadHeaderTimeout: g.config.HandshakeTimeout, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 64 << 10,
@@ -234,16 +239,21 @@ func newPlainHTTP(g *Gateway) *plainHTTP {
 	return p
 }
 
-// ServeHTTP implements http.Handler: endpoints (an upgrade on a connection that spoke plain HTTP before), health,
-// and what the configuration has.
+// ServeHTTP implements http.Handler: endpoints (an upgrade on a connection that spoke plain HTTP before), and the rest.
 func (p *plainHTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	g := p.g
-	if g.requestEndpoint(r) >= 0 {
-		g.serveUpgrade(w, r)
+	if p.g.requestEndpoint(r) >= 0 {
+		p.g.serveUpgrade(w, r)
 		return
 	}
+	p.handler.ServeHTTP(w, r)
+}
+
+// serve answers what is for no endpoint: health, and what the configuration has.
+func (p *plainHTTP) serve(w http.ResponseWriter, r *http.Request) {
+	g := p.g
 	switch r.URL.Path {
 	case "/healthz", "/readyz":
+		r.Pattern = r.URL.Path
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)

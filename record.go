@@ -1,7 +1,6 @@
 package longwire
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/internal/wire/centrifuge"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -22,10 +22,11 @@ import (
 // to five.
 type FlightRecorder struct {
 	// Bytes is the memory for all events; the oldest make room. Zero means 16 MiB, which is 262,144 events; negative records
-	// nothing.
+	// nothing. What the loops need at least, 128 bytes each, they get.
 	Bytes int
-	// Dir keeps the events in files there, of the same size, so that the next process can tell of this one, whatever became
-	// of it. Empty keeps them in memory.
+	// Dir keeps the events in a file there, of the same size, so that the next process can tell of this one, whatever became
+	// of it. It is made where it is missing, and belongs to one gateway at a time: New fails where another has it, where it
+	// cannot be written, and where what lies there is no flight recorder's. Empty keeps the events in memory.
 	Dir string
 }
 
@@ -40,23 +41,84 @@ func (g *Gateway) openRecorder() error {
 	if c.Bytes == 0 {
 		c.Bytes = defaultRecord
 	}
-	var name []byte
-	if g.node != nil {
-		name = g.node.IDs().Key()
-	}
 	tracks := len(g.loops.Loops())
 	r, err := flight.Open(flight.Options{
-		Tracks: tracks, Bytes: max(c.Bytes, tracks*flight.EventSize), Map: g.options.System.Map, Unmap: g.options.System.Unmap, MapFile: sys.MapFile,
-		Dir: c.Dir, Process: name,
+		Tracks: tracks, Bytes: max(c.Bytes, flight.MinBytes(tracks)), Map: g.options.System.Map, Unmap: g.options.System.Unmap,
+		MapFile: sys.MapFile, Lock: sys.LockFile, Dir: c.Dir, Process: g.introduction(),
 	})
 	if err != nil {
 		return fmt.Errorf("longwire: %w", err)
 	}
 	g.recorder = r
-	if before := r.Before(); len(before) > 0 {
-		g.idsBefore, _ = session.NewIDs(before)
+	if said, ok := r.Before(); ok {
+		g.before = parseIntroduction(said)
 	}
 	return nil
+}
+
+// predecessor is what the process before said of itself: what events do not tell.
+type predecessor struct {
+	ids       *session.IDs // of its sessions; nil: it had none
+	endpoints []recordedEndpoint
+}
+
+type recordedEndpoint struct {
+	path     string
+	sessions bool
+}
+
+// introduction is what the process after this one is told: the key of session ids, and for each endpoint whether it has
+// sessions, and its path; a byte with its length before each. Paths that do not fit are left out.
+func (g *Gateway) introduction() []byte {
+	var key []byte
+	if g.node != nil {
+		key = g.node.IDs().Key()
+	}
+	b := append([]byte{byte(len(key))}, key...)
+	for i := range g.endpoints {
+		e := &g.endpoints[i]
+		path := e.Path[:min(len(e.Path), 255)]
+		if len(b)+2+len(path) > flight.MaxProcess {
+			break
+		}
+		sessions := byte(0)
+		if e.protocol != protocolNone {
+			sessions = 1
+		}
+		b = append(append(b, sessions, byte(len(path))), path...)
+	}
+	return b
+}
+
+// parseIntroduction reads an introduction, as far as it is one.
+func parseIntroduction(b []byte) *predecessor {
+	p := new(predecessor)
+	if len(b) == 0 || len(b) < 1+int(b[0]) {
+		return p
+	}
+	if key := b[1 : 1+b[0]]; len(key) > 0 {
+		p.ids, _ = session.NewIDs(key) // without a good key its clients have no ids that are known
+	}
+	for b = b[1+int(b[0]):]; len(b) >= 2 && len(b) >= 2+int(b[1]); b = b[2+int(b[1]):] {
+		p.endpoints = append(p.endpoints, recordedEndpoint{path: string(b[2 : 2+b[1]]), sessions: b[0] == 1})
+	}
+	return p
+}
+
+// mask is an address as records and logs may have it: whole, or, where Config.MaskAddresses is set, its network without a port.
+func (g *Gateway) mask(a netip.AddrPort) netip.AddrPort {
+	if !g.config.MaskAddresses || !a.IsValid() {
+		return a
+	}
+	bits := 48
+	if a.Addr().Unmap().Is4() {
+		bits = 24
+	}
+	network, err := a.Addr().Unmap().WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.AddrPort{} // cannot be: every address has as many bits
+	}
+	return netip.AddrPortFrom(network.Addr(), 0)
 }
 
 // recordOpen tells the recorder of a connection whose handshake is agreed.
@@ -69,7 +131,7 @@ func (f *front) recordOpen(i uint32, st *state, e int, req *ws.Request) {
 	if !peer.IsValid() {
 		peer = netip.AddrPortFrom(keyAddress(st.addr), 0)
 	}
-	f.track.Opened(now, id, peer, e, time.Duration(f.l.Tick()-st.opened)*loop.Tick)
+	f.track.Opened(now, id, f.g.mask(peer), e, time.Duration(f.l.Tick()-st.opened)*loop.Tick)
 	if v := req.Header("X-Request-ID"); len(v) > 0 {
 		f.track.Request(now, id, v)
 	}
@@ -103,21 +165,31 @@ func (f *front) recordEnd(i uint32, st *state, c Cause) {
 	ep := &f.g.endpoints[st.endpoint]
 	switch {
 	case c.Kind != CauseHeartbeat:
-	case ep.protocol == protocolCentrifuge:
+	case c.Code == ws.StatusCode(centrifuge.DisconnectNoPong.Code):
 		e.Pinged = f.g.node.Pong()
 	case st.flags&statePinged != 0:
-		e.Pinged = max(0, e.Silent-ep.Heartbeat.Ping)
+		e.Pinged = max(0, e.Silent-time.Duration(f.pingAfter(i, ep.Heartbeat))*loop.Tick)
 	}
 	// In good order there is nothing to ask TCP: it would cost each end a system call.
 	switch c.Kind {
 	case CauseHeartbeat, CauseReset, CauseKernelTimeout, CauseSlow, CauseInternal, CauseClientFIN:
 		if x, ok := f.l.Info(i); ok {
-			e.Info, e.RTT = true, x.RTT
-			e.Unacked, e.Retransmits, e.Lost = uint16(min(x.Unacked, 1<<16-1)), uint16(x.Timeouts), uint16(min(x.Retransmits, 1<<16-1))
-			e.Received = x.LastAck
+			e.Info, e.RTT, e.LastAck = true, x.RTT, x.LastAck
+			e.Timeouts, e.Retransmits = x.Timeouts, uint16(min(x.Retransmits, 1<<16-1))
+			if sent := x.BytesSent - x.BytesRetransmitted; sent > x.BytesAcked {
+				e.Unacked = uint32(min(sent-x.BytesAcked, 1<<32-1))
+			}
 		}
 	}
 	f.track.Ended(time.Now(), uint64(f.l.ID(i)), &e)
+}
+
+// recordSlow tells the recorder, once, that so many bytes wait for a connection, half of what may.
+func (f *front) recordSlow(i uint32, st *state, queued int) {
+	if st.flags&stateSlow == 0 {
+		st.flags |= stateSlow
+		f.track.Slow(time.Now(), uint64(f.l.ID(i)), queued)
+	}
 }
 
 func (h host) Connected(i uint32, user string) {
@@ -135,13 +207,13 @@ func (h host) Left(i uint32, channel []byte, code uint32) {
 // Question says which connections Why is asked about: those of which all hold that are not empty.
 type Question struct {
 	Client  string    // a session's id, or Conn.ID
-	User    string    // the first 32 bytes of it count
-	Address string    // an address, or one with a port
-	Request string    // X-Request-ID of the handshake; the first 32 bytes of it count
+	User    string    // the first 36 bytes of it count
+	Address string    // an address, or one with a port; where addresses are masked, one of the same network will do
+	Request string    // X-Request-ID of the handshake; the first 36 bytes of it count
 	Trace   string    // trace id of its traceparent, 32 hexadecimal digits
 	Cause   CauseKind // of those that ended
 	Since   time.Time // whose last event is no older
-	Limit   int       // the most answers; zero means 100
+	Limit   int       // the most answers, up to 1000; zero means 100
 }
 
 // Span is what the gateway remembers of one connection. Its JSON form is stable.
@@ -153,7 +225,7 @@ type Span struct {
 	Request  string      `json:"request,omitempty"`
 	Trace    string      `json:"trace,omitempty"`
 	Open     bool        `json:"open"`             // it is, now
-	Before   bool        `json:"before,omitempty"` // it was of the process before this one
+	Before   bool        `json:"before,omitempty"` // it was of the process before this one: see FlightRecorder.Dir
 	Why      string      `json:"why"`              // in a sentence or two
 	Cause    string      `json:"cause,omitempty"`
 	Code     int         `json:"code,omitempty"`
@@ -165,21 +237,22 @@ type Span struct {
 // SpanEvent is one thing that happened to a connection.
 type SpanEvent struct {
 	Time time.Time `json:"time"`
-	Kind string    `json:"kind"` // opened, connected, subscribed, left, slow, ended, kernel
+	Kind string    `json:"kind"` // opened, request, trace, connected, subscribed, left, slow, pinged, ended, kernel
 	Text string    `json:"text"`
 }
 
-// Evidence is what was known of a connection when its end was certain. Times are in milliseconds, and -1 where unknown.
+// Evidence is what was known of a connection when its end was certain. What is not known is -1: of TCP where it was not asked,
+// since the end was in good order, or does not tell.
 type Evidence struct {
-	Age         int64 `json:"age_ms"`
-	Silent      int64 `json:"silent_ms"`  // since the client was heard last
-	Pinged      int64 `json:"pinged_ms"`  // since our ping that had no answer
-	Queued      int64 `json:"queue_bytes"`
-	RTT         int64 `json:"rtt_us"`
-	Unacked     int64 `json:"unacked_segments"`
-	Timeouts    int64 `json:"timeouts_in_a_row"`
-	Retransmits int64 `json:"retransmits"`
-	LastAck     int64 `json:"last_ack_ms"`
+	Age         int64 `json:"age_ms"`        // since the accept
+	Silent      int64 `json:"silent_ms"`     // since the client was heard last
+	Pinged      int64 `json:"pinged_ms"`     // since our ping that had no answer
+	Queued      int64 `json:"queue_bytes"`   // that waited for the socket
+	RTT         int64 `json:"rtt_us"`        // smoothed, in microseconds
+	Unacked     int64 `json:"unacked_bytes"` // sent, and never acknowledged
+	Timeouts    int64 `json:"timeouts"`      // retransmission timeouts in a row
+	Retransmits int64 `json:"retransmits"`   // segments that were sent again, in all
+	LastAck     int64 `json:"last_ack_ms"`   // since the client's kernel acknowledged something
 }
 
 // ErrNoRecord is returned by Why when the gateway records nothing, ErrBadQuestion when the question cannot be read.
@@ -189,10 +262,17 @@ var (
 )
 
 // Why tells what became of connections, the latest first: what happened to each, and why it ended. It knows what the flight
-// recorder still holds. Any goroutine may call it; it stops no loop.
+// recorder of this node still holds, and nothing of other nodes. Any goroutine may call it; it stops no loop, but reads the
+// whole record, which takes some milliseconds for each MiB. After Close it returns ErrClosed.
 func (g *Gateway) Why(q Question) ([]Span, error) {
-	if g.recorder == nil {
-		return nil, ErrNoRecord
+	if err := g.remembers(); err != nil {
+		return nil, err
+	}
+	if q.Limit < 0 || q.Limit > maxAnswers {
+		return nil, fmt.Errorf("%w: limit %d: want at most %d", ErrBadQuestion, q.Limit, maxAnswers)
+	}
+	if q.Cause >= causeKinds {
+		return nil, fmt.Errorf("%w: there is no cause %d", ErrBadQuestion, q.Cause)
 	}
 	f := flight.Query{User: q.User, Request: q.Request, Cause: uint8(q.Cause), Since: q.Since, Limit: q.Limit}
 	if q.Client != "" {
@@ -202,22 +282,52 @@ func (g *Gateway) Why(q Question) ([]Span, error) {
 		}
 	}
 	if q.Address != "" {
-		if ap, err := netip.ParseAddrPort(q.Address); err == nil {
-			f.Address, f.Port = ap.Addr(), ap.Port()
-		} else if f.Address, err = netip.ParseAddr(strings.Trim(q.Address, "[]")); err != nil {
-			return nil, fmt.Errorf("%w: address %q: want one such as 192.0.2.7 or [2001:db8::7]:443", ErrBadQuestion, q.Address)
+		ap, err := netip.ParseAddrPort(q.Address)
+		if err != nil {
+			a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(q.Address, "["), "]"))
+			if err != nil {
+				return nil, fmt.Errorf("%w: address %q: want one such as 192.0.2.7 or [2001:db8::7]:443", ErrBadQuestion, q.Address)
+			}
+			ap = netip.AddrPortFrom(a, 0)
 		}
+		ap = g.mask(ap)
+		f.Address, f.Port = ap.Addr().WithZone(""), ap.Port()
 	}
 	if q.Trace != "" {
-		if n, err := hex.Decode(f.TraceID[:], []byte(q.Trace[:min(len(q.Trace), 32)])); err != nil || n != 16 || len(q.Trace) != 32 {
+		b, err := hex.DecodeString(q.Trace)
+		if err != nil || len(b) != len(f.TraceID) {
 			return nil, fmt.Errorf("%w: trace %q: want 32 hexadecimal digits", ErrBadQuestion, q.Trace)
 		}
+		f.TraceID = [16]byte(b)
 	}
 	spans := []Span{}
 	for _, s := range g.recorder.Find(f) {
 		spans = append(spans, g.span(&s))
 	}
 	return spans, nil
+}
+
+const maxAnswers = 1000
+
+// Recorded is the time of the oldest event that Why still knows; zero before the first. Its errors are those of Why.
+func (g *Gateway) Recorded() (time.Time, error) {
+	if err := g.remembers(); err != nil {
+		return time.Time{}, err
+	}
+	return g.recorder.From(), nil
+}
+
+// remembers is nil while there is a record to ask.
+func (g *Gateway) remembers() error {
+	if g.recorder == nil {
+		return ErrNoRecord
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == stateClosed {
+		return ErrClosed
+	}
+	return nil
 }
 
 // connOf is the conn that a client's id names.
@@ -227,13 +337,13 @@ func (g *Gateway) connOf(id string) (conn uint64, before, ok bool) {
 			return conn, false, true
 		}
 	}
-	if g.idsBefore != nil {
-		if conn, ok := g.idsBefore.Conn(id); ok {
+	if g.before != nil && g.before.ids != nil {
+		if conn, ok := g.before.ids.Conn(id); ok {
 			return conn, true, true
 		}
 	}
 	c, err := loop.ParseID(id)
-	return uint64(c), false, err == nil
+	return uint64(c), false, err == nil && c != 0
 }
 
 // words are the names behind the numbers of the recorder's events.
@@ -250,17 +360,19 @@ var words = flight.Words{
 
 func (g *Gateway) span(s *flight.Span) Span {
 	x := Span{User: s.User(), Request: s.Request(), Before: s.Before, Why: s.Why(words), Open: s.Ended() == nil && !s.Before, Events: []SpanEvent{}}
+	path, sessions := g.recordedEndpoint(s)
+	x.Endpoint = path
 	switch {
-	case s.Before && g.idsBefore != nil:
-		x.Client = g.idsBefore.ID(s.Conn)
-	case !s.Before && g.node != nil && g.hasSession(s):
-		x.Client = g.node.ID(s.Conn)
-	default:
+	case !sessions:
 		x.Client = loop.ID(s.Conn).String()
+	case s.Before:
+		x.Client = g.before.ids.ID(s.Conn)
+	default:
+		x.Client = g.node.ID(s.Conn)
 	}
 	if a := s.Address(); a.Port() != 0 {
 		x.Address = a.String()
-	} else if a.Addr().IsValid() {
+	} else if a.IsValid() && !a.Addr().IsUnspecified() {
 		x.Address = a.Addr().String()
 	}
 	for i := range s.Events {
@@ -268,36 +380,56 @@ func (g *Gateway) span(s *flight.Span) Span {
 		y := SpanEvent{Time: e.Time.UTC(), Kind: e.Kind.String(), Text: e.Text}
 		switch e.Kind {
 		case flight.KindOpened:
-			if !s.Before && e.Endpoint < len(g.endpoints) {
-				x.Endpoint = g.endpoints[e.Endpoint].Path
-			}
-			y.Text = strings.TrimSpace("from " + x.Address + " " + x.Endpoint)
+			y.Text = strings.TrimPrefix(x.Address+" "+x.Endpoint, " ")
 		case flight.KindTrace:
 			x.Trace = hex.EncodeToString(e.TraceID[:])
-			y.Text = x.Trace
+			y.Text = x.Trace + " " + hex.EncodeToString(e.SpanID[:])
 		case flight.KindLeft:
-			y.Text = fmt.Sprintf("%s (%d)", e.Text, e.Code)
+			if e.Code != 0 {
+				y.Text = fmt.Sprintf("%s (%d)", e.Text, e.Code)
+			}
 		case flight.KindSlow:
-			y.Text = fmt.Sprintf("%d bytes wait", e.Bytes)
+			y.Text = fmt.Sprintf("%d bytes wait for it", e.Bytes)
 		case flight.KindEnded:
 			d := e.Ended
 			x.Cause, x.Code, x.Detail = words.Cause(d.Cause), int(d.Code), words.Detail(d.Detail)
-			y.Text = Cause{Kind: CauseKind(d.Cause), Code: ws.StatusCode(d.Code), Detail: x.Detail}.Error()
+			y.Text = strings.TrimPrefix(Cause{Kind: CauseKind(d.Cause), Code: ws.StatusCode(d.Code), Detail: x.Detail}.Error(), causePrefix)
 			x.Evidence = evidence(d)
+			if d.Pinged >= 0 && d.Queued == 0 { // pings are too many to record: this one is known by its not being answered
+				x.Events = append(x.Events, SpanEvent{Time: y.Time.Add(-d.Pinged), Kind: "pinged", Text: "no answer"})
+			}
 		}
 		x.Events = append(x.Events, y)
 	}
 	return x
 }
 
-// hasSession tells whether the conn's endpoint has sessions, as far as it is known.
-func (g *Gateway) hasSession(s *flight.Span) bool {
+// recordedEndpoint is the path of a span's endpoint, and whether that has sessions, as far as both are known. Without the
+// event that tells the endpoint, a conn that has a user or channels has a session.
+func (g *Gateway) recordedEndpoint(s *flight.Span) (path string, sessions bool) {
+	has := g.node != nil
+	if s.Before {
+		has = g.before != nil && g.before.ids != nil
+	}
 	for i := range s.Events {
-		if e := &s.Events[i]; e.Kind == flight.KindOpened && e.Endpoint < len(g.endpoints) {
-			return g.endpoints[e.Endpoint].protocol != protocolNone
+		switch e := &s.Events[i]; e.Kind {
+		case flight.KindOpened:
+			switch {
+			case s.Before && g.before != nil && e.Endpoint < len(g.before.endpoints):
+				ep := g.before.endpoints[e.Endpoint]
+				return ep.path, ep.sessions && has
+			case !s.Before && e.Endpoint < len(g.endpoints):
+				ep := &g.endpoints[e.Endpoint]
+				return ep.Path, ep.protocol != protocolNone
+			}
+		case flight.KindConnected, flight.KindSubscribed, flight.KindLeft:
+			return "", has
 		}
 	}
-	return true
+	if has && !s.Before { // whichever most clients have: it is one id or the other
+		return "", g.endpoints[0].protocol != protocolNone
+	}
+	return "", has
 }
 
 func evidence(d *flight.Ended) *Evidence {
@@ -306,7 +438,7 @@ func evidence(d *flight.Ended) *Evidence {
 		e.Pinged = d.Pinged.Milliseconds()
 	}
 	if d.Info {
-		e.RTT, e.Unacked, e.Timeouts, e.Retransmits, e.LastAck = d.RTT.Microseconds(), int64(d.Unacked), int64(d.Retransmits), int64(d.Lost), d.Received.Milliseconds()
+		e.RTT, e.Unacked, e.Timeouts, e.Retransmits, e.LastAck = d.RTT.Microseconds(), int64(d.Unacked), int64(d.Timeouts), int64(d.Retransmits), d.LastAck.Milliseconds()
 	}
 	return e
 }
@@ -316,12 +448,11 @@ func (k CauseKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 
 // UnmarshalText reads a cause's name.
 func (k *CauseKind) UnmarshalText(b []byte) error {
-	for i, name := range causeNames {
-		if string(b) == name {
-			*k = CauseKind(i)
+	for _, kind := range CauseKinds() {
+		if string(b) == kind.String() {
+			*k = kind
 			return nil
 		}
 	}
-	return fmt.Errorf("cause %q: want one of %s", bytes.TrimSpace(b), strings.Join(causeNames[1:], ", "))
+	return fmt.Errorf("cause %q: want one of %s", b, strings.Join(causeNames[1:], ", "))
 }
-

@@ -165,6 +165,7 @@ func (f *front) hold(i uint32, st *state) {
 	}
 	// Not all that is queued was refused by the socket; Drained tells only of what was.
 	if f.l.Flush(i); f.l.Queued(i) > limit {
+		f.recordSlow(i, st, f.l.Queued(i))
 		st.flags |= stateQueued
 		st.waits = 0
 		f.l.Pause(i)
@@ -252,14 +253,17 @@ func (f *front) takes(i uint32, st *state) bool {
 		return true
 	}
 	limit := f.g.endpoints[st.endpoint].WriteQueue
-	if queued < limit {
+	if queued < limit/2 || queued < limit && st.flags&stateSlow != 0 {
 		return true
 	}
 	f.l.Flush(i)
 	if _, ok := f.l.Find(f.l.ID(i)); !ok {
 		return false
 	}
-	if f.l.Queued(i) < limit {
+	if queued = f.l.Queued(i); queued >= limit/2 {
+		f.recordSlow(i, st, queued)
+	}
+	if queued < limit {
 		return true
 	}
 	if f.g.endpoints[st.endpoint].protocol == protocolCentrifuge {

@@ -4,14 +4,16 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
-// EventSize is the bytes of one event in a track.
+// EventSize is the bytes of one event in the ring.
 const EventSize = 64
 
-// TextSize is how many bytes of a name fit into an event: of longer ones, as many are kept.
-const TextSize = 32
+// TextSize is how many bytes of a name fit into an event, which is a UUID's length: of longer ones, as many are kept.
+const TextSize = 36
 
 // Kind is what an event tells.
 type Kind uint8
@@ -24,15 +26,14 @@ const (
 	KindTrace           // traceparent of the handshake: trace and span ids
 	KindConnected       // the session is connected: its user
 	KindSubscribed      // to a channel
-	KindLeft            // a channel, by Code
+	KindLeft            // a channel, by Code; 0: the client wanted to
 	KindSlow            // the write queue passed half its limit
-	KindPinged          // the heartbeat's ping, after silence
 	KindEnded           // the conn is over, with its cause and the process's evidence
 	KindKernel          // what the kernel told of the end
 	kinds
 )
 
-var kindNames = [kinds]string{"none", "opened", "request", "trace", "connected", "subscribed", "left", "slow", "pinged", "ended", "kernel"}
+var kindNames = [kinds]string{"none", "opened", "request", "trace", "connected", "subscribed", "left", "slow", "ended", "kernel"}
 
 // String is the kind as JSON shows it.
 func (k Kind) String() string {
@@ -42,28 +43,26 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// MarshalText is String.
-func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
-
 // Event is one event, read back. Fields that its kind does not have are zero.
 type Event struct {
-	Kind Kind      `json:"kind"`
-	Time time.Time `json:"time"`
-	Conn uint64    `json:"-"` // names the conn within its process
-	// Text is the user, the channel, or the request id; as much as was kept of it.
-	Text string `json:"text,omitempty"`
+	Kind Kind
+	Time time.Time
+	Conn uint64 // names the conn within its process
+	Text string // the user, the channel, or the request id; as much as was kept of it
 
-	Address  netip.AddrPort `json:"address,omitzero"`  // opened
-	Endpoint int            `json:"endpoint,omitzero"` // opened: its number
-	Took     time.Duration  `json:"-"`                 // opened: from the accept until the handshake was answered
-	Code     uint16         `json:"code,omitzero"`     // ended: the status code that ended it; left: of the unsubscribe
-	Bytes    uint32         `json:"bytes,omitzero"`    // slow: in the write queue
+	Address  netip.AddrPort // opened
+	Endpoint int            // opened: its number
+	Took     time.Duration  // opened: from the accept until the handshake was answered
+	Code     uint16         // ended: the status code that ended it; left: of the unsubscribe
+	Bytes    uint32         // slow: in the write queue
 
-	TraceID [16]byte `json:"-"` // trace
-	SpanID  [8]byte  `json:"-"`
+	TraceID [16]byte // trace
+	SpanID  [8]byte
 
-	Ended  *Ended  `json:"ended,omitempty"`
-	Kernel *Kernel `json:"kernel,omitempty"`
+	Ended  *Ended
+	Kernel *Kernel
+
+	sequence uint64 // later events of one track have a higher one
 }
 
 // Ended is the process's own evidence of an end.
@@ -71,19 +70,18 @@ type Ended struct {
 	Cause  uint8  // number of the cause
 	Detail uint8  // number of its detail
 	Code   uint16 // status code that ended it: the client's where it closed, else ours
-	// Age is how long the conn was open. Silent is how long nothing had been heard of the client; Pinged how long the last
+	// Age is the time since the accept. Silent is how long nothing had been heard of the client; Pinged how long the last
 	// ping lay back, below zero where none was out.
 	Age, Silent, Pinged time.Duration
 	Queued              uint32 // bytes that its socket had not taken
-	Errno               uint8  // of the socket, where it failed
 
 	// Of TCP_INFO, where Info is true.
 	Info        bool
 	RTT         time.Duration
-	Unacked     uint16 // segments that were sent and not acknowledged
-	Retransmits uint16 // in a row, not acknowledged
-	Lost        uint16 // retransmitted in all
-	Received    time.Duration
+	Unacked     uint32        // bytes that were sent and not acknowledged
+	Timeouts    uint8         // retransmission timeouts in a row
+	Retransmits uint16        // segments that were sent again, in all
+	LastAck     time.Duration // since the client's kernel acknowledged something
 }
 
 // Kernel is what the kernel told of an end.
@@ -99,12 +97,14 @@ type Kernel struct {
 
 // Layout of an event, little endian:
 //
-//	 0  sequence number, from 1; 0 while it is written
+//	 0  sequence number; 0 while it is written
 //	 8  time, ns since 1970
 //	16  conn
-//	24  kind, a, b (16 bits), c (32 bits)
-//	32  32 bytes that depend on the kind
+//	24  kind, a, b (16 bits)
+//	28  text of a bytes; or c (32 bits), and 32 bytes that depend on the kind
 type slot [EventSize]byte
+
+const textAt = EventSize - TextSize
 
 func (s *slot) head(at time.Time, conn uint64, k Kind, a uint8, b uint16, c uint32) {
 	binary.LittleEndian.PutUint64(s[8:], uint64(at.UnixNano()))
@@ -115,7 +115,33 @@ func (s *slot) head(at time.Time, conn uint64, k Kind, a uint8, b uint16, c uint
 	clear(s[32:])
 }
 
-func (s *slot) text(t string) { s[25] = byte(copy(s[32:], t)) }
+func (s *slot) sequence() uint64 { return binary.LittleEndian.Uint64(s[:]) }
+func (s *slot) time() time.Time  { return time.Unix(0, int64(binary.LittleEndian.Uint64(s[8:]))) }
+func (s *slot) conn() uint64     { return binary.LittleEndian.Uint64(s[16:]) }
+func (s *slot) kind() Kind       { return Kind(s[24]) }
+
+// text is the name in an event that has one, as it was kept.
+func (s *slot) text() []byte { return s[textAt:][:min(int(s[25]), TextSize)] }
+
+// address is that of an opened event.
+func (s *slot) address() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(s[32:48])).Unmap(), binary.LittleEndian.Uint16(s[26:]))
+}
+
+// readable is a name in valid UTF-8: what was cut within a character ends before it.
+func readable(b []byte) string {
+	if len(b) == TextSize {
+		for n := 1; n < utf8.UTFMax; n++ {
+			if c := b[len(b)-n]; utf8.RuneStart(c) {
+				if !utf8.FullRune(b[len(b)-n:]) {
+					b = b[:len(b)-n]
+				}
+				break
+			}
+		}
+	}
+	return strings.ToValidUTF8(string(b), "\ufffd")
+}
 
 // millis is a time in ms that fits.
 func millis(d time.Duration) uint32 {
@@ -136,11 +162,10 @@ func (s *slot) ended(e *Ended) {
 	binary.LittleEndian.PutUint32(p[8:], pinged)
 	binary.LittleEndian.PutUint32(p[12:], e.Queued)
 	binary.LittleEndian.PutUint32(p[16:], uint32(min(max(0, e.RTT/time.Microsecond), math.MaxUint32)))
-	binary.LittleEndian.PutUint32(p[20:], millis(e.Received))
-	binary.LittleEndian.PutUint16(p[24:], e.Unacked)
-	binary.LittleEndian.PutUint16(p[26:], e.Retransmits)
-	binary.LittleEndian.PutUint16(p[28:], e.Lost)
-	p[30] = e.Errno
+	binary.LittleEndian.PutUint32(p[20:], millis(e.LastAck))
+	binary.LittleEndian.PutUint32(p[24:], e.Unacked)
+	binary.LittleEndian.PutUint16(p[28:], e.Retransmits)
+	p[30] = e.Timeouts
 	if e.Info {
 		p[31] = 1
 	}
@@ -148,17 +173,16 @@ func (s *slot) ended(e *Ended) {
 
 // event reads a slot.
 func (s *slot) event() Event {
-	e := Event{Kind: Kind(s[24]), Time: time.Unix(0, int64(binary.LittleEndian.Uint64(s[8:]))), Conn: binary.LittleEndian.Uint64(s[16:])}
+	e := Event{Kind: s.kind(), Time: s.time(), Conn: s.conn(), sequence: s.sequence()}
 	a, b, c := s[25], binary.LittleEndian.Uint16(s[26:]), binary.LittleEndian.Uint32(s[28:])
 	p := s[32:]
 	switch e.Kind {
 	case KindOpened:
-		addr := netip.AddrFrom16([16]byte(p[:16])).Unmap()
-		e.Address, e.Endpoint, e.Took = netip.AddrPortFrom(addr, b), int(a), time.Duration(c)*time.Microsecond
+		e.Address, e.Endpoint, e.Took = s.address(), int(a), time.Duration(c)*time.Microsecond
 	case KindRequest, KindConnected, KindSubscribed:
-		e.Text = string(p[:min(int(a), TextSize)])
+		e.Text = readable(s.text())
 	case KindLeft:
-		e.Text, e.Code = string(p[:min(int(a), TextSize)]), b
+		e.Text, e.Code = readable(s.text()), b
 	case KindTrace:
 		copy(e.TraceID[:], p)
 		copy(e.SpanID[:], p[16:])
@@ -173,9 +197,9 @@ func (s *slot) event() Event {
 		}
 		x.Queued = binary.LittleEndian.Uint32(p[12:])
 		x.RTT = time.Duration(binary.LittleEndian.Uint32(p[16:])) * time.Microsecond
-		x.Received = time.Duration(binary.LittleEndian.Uint32(p[20:])) * time.Millisecond
-		x.Unacked, x.Retransmits, x.Lost = binary.LittleEndian.Uint16(p[24:]), binary.LittleEndian.Uint16(p[26:]), binary.LittleEndian.Uint16(p[28:])
-		x.Errno, x.Info = p[30], p[31] == 1
+		x.LastAck = time.Duration(binary.LittleEndian.Uint32(p[20:])) * time.Millisecond
+		x.Unacked, x.Retransmits = binary.LittleEndian.Uint32(p[24:]), binary.LittleEndian.Uint16(p[28:])
+		x.Timeouts, x.Info = p[30], p[31] == 1
 		e.Ended, e.Code = x, x.Code
 	case KindKernel:
 		e.Kernel = &Kernel{

@@ -1,158 +1,102 @@
 package flight
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Options say how much is recorded, and where.
 type Options struct {
 	Tracks int // one for each loop
-	Bytes  int // of all tracks together
+	Bytes  int // of all events: at least MinBytes
 	// Map reserves n bytes of zeroed memory, Unmap releases it. MapFile maps a file of n bytes, so that what is written
-	// outlives the process; it is needed with Dir.
+	// outlives the process, and Lock takes a file for this process until it is closed, or fails at once; both are needed with Dir.
 	Map     func(n int) ([]byte, error)
 	Unmap   func([]byte)
 	MapFile func(f *os.File, n int) ([]byte, error)
-	// Dir keeps the tracks in files, "" in memory. What the process before left there is read too, for as long as this one
+	Lock    func(f *os.File) error
+	// Dir keeps the ring in a file there, "" in memory. What the process before left there is read too, for as long as this one
 	// runs.
 	Dir string
-	// Process is what this process is called in what the next one reads: its key for the ids of clients, say. At most 64 bytes.
+	// Process is what this process has to say to the next one that it cannot know from events. At most MaxProcess bytes.
 	Process []byte
 }
 
-// Recorder is all tracks of a process, and those that the one before left. Any goroutine may use it; a Track has one writer.
+// MaxProcess is the most bytes of Options.Process.
+const MaxProcess = headSize - processAt
+
+// MinBytes is the least that so many tracks need.
+func MinBytes(tracks int) int { return 2 * tracks * EventSize }
+
+// maxSegment is the most events that a track takes at a time: 4 KiB of them.
+const maxSegment = 64
+
+// Recorder is the ring of a process, and what the one before left. Any goroutine may use it; a Track has one writer.
 type Recorder struct {
 	o  Options
-	mu sync.RWMutex // held while tracks are read, and to end them
+	mu sync.RWMutex // held to read the rings, and to end them
 
-	tracks []*Track
-	before []*Track // of the process before; nobody writes them
-	name   []byte   // what that one was called
+	ring    []byte // whole segments; guarded by mu, but tracks write the segments that they have claimed
+	segment int    // bytes of one
+	claimed []atomic.Bool
+	next    atomic.Uint64 // segments that were ever claimed
+	tracks  []*Track
+
+	before  []byte // the ring of the process before, which nobody writes; guarded by mu
+	process []byte // what that one said
+	lock    *os.File
 }
-
-const (
-	magic    = "longwire flight 1\n"
-	headSize = 4096 // of a file: magic, and from byte 64 the length and the bytes of Options.Process
-	nameAt   = 64
-	maxName  = 64
-)
 
 // Open makes a recorder.
 func Open(o Options) (*Recorder, error) {
-	if o.Tracks < 1 || o.Bytes < o.Tracks*EventSize {
-		return nil, fmt.Errorf("flight recorder: %d bytes for %d tracks: want at least %d for each", o.Bytes, o.Tracks, EventSize)
+	if o.Tracks < 1 || o.Bytes < MinBytes(o.Tracks) {
+		return nil, fmt.Errorf("flight recorder: %d bytes for %d loops: want at least %d", o.Bytes, o.Tracks, MinBytes(o.Tracks))
 	}
-	if len(o.Process) > maxName {
-		return nil, fmt.Errorf("flight recorder: the process's name has %d bytes: want at most %d", len(o.Process), maxName)
+	if len(o.Process) > MaxProcess {
+		return nil, fmt.Errorf("flight recorder: the process has %d bytes to say: want at most %d", len(o.Process), MaxProcess)
 	}
 	r := &Recorder{o: o}
-	if o.Dir != "" {
-		if err := r.takeOver(); err != nil {
-			return nil, err
-		}
+	events := o.Bytes / EventSize
+	// Twice as many segments as tracks, so that one that is not being written is always near.
+	r.segment = min(maxSegment, events/(2*o.Tracks)) * EventSize
+	segments := o.Bytes / r.segment
+	r.claimed = make([]atomic.Bool, segments)
+	var err error
+	if o.Dir == "" {
+		r.ring, err = o.Map(segments * r.segment)
+	} else {
+		err = r.openFiles(segments * r.segment)
 	}
-	size := o.Bytes / o.Tracks / EventSize * EventSize
-	for i := range o.Tracks {
-		ring, err := r.ring(i, size)
-		if err != nil {
-			r.Close()
-			return nil, err
-		}
-		r.tracks = append(r.tracks, &Track{ring: ring})
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("flight recorder: %w", err)
+	}
+	for range o.Tracks {
+		r.tracks = append(r.tracks, &Track{r: r, segment: -1})
 	}
 	return r, nil
 }
 
-func path(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("flight-%03d.ring", i)) }
-
-// ring makes the memory of track i.
-func (r *Recorder) ring(i, size int) ([]byte, error) {
-	if r.o.Dir == "" {
-		b, err := r.o.Map(size)
-		if err != nil {
-			return nil, fmt.Errorf("flight recorder: %w", err)
-		}
-		return b, nil
+// claim takes the next segment that no track writes for one that has filled another; -1 for none. Events of the new one have
+// the sequence numbers that follow the one it returns: no two events ever have the same.
+func (r *Recorder) claim(filled int) (left []byte, segment int, sequence uint64) {
+	if filled >= 0 {
+		r.claimed[filled].Store(false)
 	}
-	f, err := os.OpenFile(path(r.o.Dir, i), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("flight recorder: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	head := make([]byte, headSize)
-	copy(head, magic)
-	head[nameAt] = byte(len(r.o.Process))
-	copy(head[nameAt+1:], r.o.Process)
-	if _, err := f.Write(head); err != nil {
-		return nil, fmt.Errorf("flight recorder: %w", err)
-	}
-	// All of it, so that a full disk is an error now and no signal later.
-	zero := make([]byte, 1<<16)
-	for left := size; left > 0; left -= len(zero) {
-		if _, err := f.Write(zero[:min(left, len(zero))]); err != nil {
-			return nil, fmt.Errorf("flight recorder: %w", err)
+	for { // there are more segments than tracks
+		n := r.next.Add(1) - 1
+		i := int(n % uint64(len(r.claimed)))
+		if r.claimed[i].CompareAndSwap(false, true) {
+			return r.ring[i*r.segment : (i+1)*r.segment], i, n * uint64(r.segment/EventSize)
 		}
 	}
-	b, err := r.o.MapFile(f, headSize+size)
-	if err != nil {
-		return nil, fmt.Errorf("flight recorder: map %s: %w", f.Name(), err)
-	}
-	return b[headSize:], nil
 }
 
-// takeOver reads what the process before left, and moves it aside: there is one process before.
-func (r *Recorder) takeOver() error {
-	if err := os.MkdirAll(r.o.Dir, 0o700); err != nil {
-		return fmt.Errorf("flight recorder: %w", err)
-	}
-	old, err := filepath.Glob(filepath.Join(r.o.Dir, "flight-*.ring"))
-	if err != nil {
-		return fmt.Errorf("flight recorder: %w", err)
-	}
-	slices.Sort(old)
-	if len(old) == 0 {
-		return nil
-	}
-	earlier, _ := filepath.Glob(filepath.Join(r.o.Dir, "flight-*.old"))
-	for _, name := range earlier {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("flight recorder: %w", err)
-		}
-	}
-	for _, name := range old {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			return fmt.Errorf("flight recorder: %w", err)
-		}
-		if err := os.Rename(name, name[:len(name)-len("ring")]+"old"); err != nil {
-			return fmt.Errorf("flight recorder: %w", err)
-		}
-		if t, process, ok := parseRing(b); ok {
-			r.before, r.name = append(r.before, t), process
-		}
-	}
-	return nil
-}
-
-// parseRing reads the bytes of a ring file.
-func parseRing(b []byte) (t *Track, process []byte, ok bool) {
-	if len(b) < headSize || string(b[:len(magic)]) != magic || b[nameAt] > maxName {
-		return nil, nil, false
-	}
-	ring := b[headSize:]
-	ring = ring[:len(ring)/EventSize*EventSize]
-	// The words of an event are read by atomics, which want them aligned; a read file may lie anywhere.
-	aligned := make([]uint64, len(ring)/8)
-	return &Track{ring: copyWords(aligned, ring)}, slices.Clone(b[nameAt+1 : nameAt+1+int(b[nameAt])]), true
-}
-
-// Track is track i.
+// Track is track i; nil of a nil recorder.
 func (r *Recorder) Track(i int) *Track {
 	if r == nil {
 		return nil
@@ -160,31 +104,170 @@ func (r *Recorder) Track(i int) *Track {
 	return r.tracks[i]
 }
 
-// Before is what the process before called itself; nil when there is none.
-func (r *Recorder) Before() []byte { return r.name }
+// Before is what the process before said, and whether there is one.
+func (r *Recorder) Before() (process []byte, ok bool) { return r.process, r.before != nil }
 
-// Bytes is the memory of all tracks, and Events how many they hold.
-func (r *Recorder) Bytes() int {
-	n := 0
-	for _, t := range r.tracks {
-		n += len(t.ring)
-	}
-	return n
+// From is the time of the oldest event that is still known; zero without one.
+func (r *Recorder) From() time.Time {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var from time.Time
+	r.each(func(_ bool, s *slot) {
+		if at := s.time(); from.IsZero() || at.Before(from) {
+			from = at
+		}
+	})
+	return from
 }
 
-// Close releases the memory. Nobody may use a track afterwards. Files stay.
+// Close releases the memory. Nobody may use a track afterwards, and Find finds nothing. Files stay.
 func (r *Recorder) Close() {
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, t := range r.tracks {
-		if r.o.Dir == "" {
-			r.o.Unmap(t.ring)
-		} else {
-			r.o.Unmap(whole(t.ring))
+	for _, ring := range [][]byte{r.ring, r.before} {
+		switch {
+		case len(ring) == 0:
+		case r.o.Dir == "":
+			r.o.Unmap(ring)
+		default:
+			r.o.Unmap(whole(ring))
 		}
 	}
-	r.tracks, r.before = nil, nil
+	r.ring, r.before = nil, nil
+	if r.lock != nil {
+		_ = r.lock.Close()
+		r.lock = nil
+	}
+}
+
+// The files of a directory: the ring, that of the process before, one that is being made, and the one that is locked.
+const (
+	ringFile = "flight.ring"
+	oldFile  = "flight.old"
+	newFile  = "flight.new"
+	lockFile = "flight.lock"
+)
+
+// Head of a ring's file: what it is, in which version, and from processAt the length (16 bits) and bytes of Options.Process.
+const (
+	magic     = "longwire flight "
+	version   = "1\n"
+	headSize  = 4096
+	processAt = 66
+)
+
+// openFiles takes the directory, reads what the process before left there, and makes the ring's file, of size bytes.
+func (r *Recorder) openFiles(size int) error {
+	if err := os.MkdirAll(r.o.Dir, 0o700); err != nil {
+		return err
+	}
+	var err error
+	if r.lock, err = os.OpenFile(filepath.Join(r.o.Dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	if err := r.o.Lock(r.lock); err != nil {
+		return fmt.Errorf("%s is in use by another process (%w): give each gateway a directory of its own", r.o.Dir, err)
+	}
+	// The new file first: if it cannot be had, what the process before left stays where it is.
+	name := filepath.Join(r.o.Dir, newFile)
+	if err = r.create(name, size); err == nil {
+		err = r.takeOver()
+	}
+	if err == nil {
+		err = os.Rename(name, filepath.Join(r.o.Dir, ringFile))
+	}
+	if err != nil {
+		_ = os.Remove(name)
+	}
+	return err
+}
+
+// create makes the ring's file and maps it.
+func (r *Recorder) create(name string, size int) error {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if _, err := f.Write(head(r.o.Process)); err != nil {
+		return err
+	}
+	// All of it, so that a full disk is an error now and no signal later.
+	zero := make([]byte, 1<<16)
+	for left := size; left > 0; left -= len(zero) {
+		if _, err := f.Write(zero[:min(left, len(zero))]); err != nil {
+			return err
+		}
+	}
+	b, err := r.o.MapFile(f, headSize+size)
+	if err != nil {
+		return fmt.Errorf("map %s: %w", name, err)
+	}
+	r.ring = b[headSize:]
+	return nil
+}
+
+func head(process []byte) []byte {
+	b := make([]byte, headSize)
+	copy(b, magic+version)
+	b[processAt-2], b[processAt-1] = byte(len(process)), byte(len(process)>>8)
+	copy(b[processAt:], process)
+	return b
+}
+
+// takeOver reads what the process before left, and sets it aside: there is one process before.
+func (r *Recorder) takeOver() error {
+	name := filepath.Join(r.o.Dir, ringFile)
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() < headSize {
+		return corrupt(name)
+	}
+	b, err := r.o.MapFile(f, int(fi.Size()))
+	if err != nil {
+		return fmt.Errorf("map %s: %w", name, err)
+	}
+	ring, process, ok, current := parse(b)
+	switch {
+	case !ok:
+		r.o.Unmap(b)
+		return corrupt(name)
+	case !current || len(ring) == 0:
+		r.o.Unmap(b) // another version's: nothing can be said of it
+	default:
+		r.before, r.process = ring, process
+	}
+	return os.Rename(name, filepath.Join(r.o.Dir, oldFile))
+}
+
+func corrupt(name string) error {
+	return fmt.Errorf("%s is no flight recorder's file, or is damaged: remove it, or choose another directory", name)
+}
+
+// parse reads the bytes of a ring's file, which ring aliases. current: it is of this version.
+func parse(b []byte) (ring, process []byte, ok, current bool) {
+	if len(b) < headSize || string(b[:len(magic)]) != magic {
+		return nil, nil, false, false
+	}
+	if string(b[len(magic):][:len(version)]) != version {
+		return nil, nil, true, false
+	}
+	n := int(b[processAt-2]) | int(b[processAt-1])<<8
+	if n > MaxProcess || (len(b)-headSize)%EventSize != 0 {
+		return nil, nil, false, true
+	}
+	return b[headSize:], append([]byte{}, b[processAt:processAt+n]...), true, true
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 // Span is what is known of one conn: its events in the order of time.
@@ -43,34 +44,40 @@ type key struct {
 	before bool
 }
 
-// Find returns the spans that q means, the latest first. It reads all tracks, some milliseconds for each 100,000 events, and
-// stops nobody who writes.
+// Find returns the spans that q means, the latest first. It reads the rings some times over, milliseconds for each 100,000
+// events, and stops nobody who writes.
 func (r *Recorder) Find(q Query) []Span {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	// First which conns: each condition may be met by another event of a conn.
-	wanted := r.matching(&q)
-	if len(wanted) == 0 {
+	wanted, all := r.matching(&q)
+	if !all && len(wanted) == 0 {
 		return nil
 	}
+	last := make(map[key]int64) // time of their last events
+	r.each(func(before bool, s *slot) {
+		k := key{s.conn(), before}
+		if _, ok := wanted[k]; !all && !ok {
+			return
+		}
+		last[k] = max(last[k], s.time().UnixNano())
+	})
+	type met struct {
+		key
+		last int64
+	}
+	order := make([]met, 0, len(last))
+	for k, at := range last {
+		if q.Since.IsZero() || at >= q.Since.UnixNano() {
+			order = append(order, met{k, at})
+		}
+	}
+	slices.SortFunc(order, func(a, b met) int {
+		return cmp.Or(cmp.Compare(b.last, a.last), cmp.Compare(a.conn, b.conn))
+	})
 	limit := q.Limit
 	if limit <= 0 {
 		limit = 100
 	}
-	type met struct {
-		key
-		last time.Time
-	}
-	order := make([]met, 0, len(wanted))
-	for k, last := range wanted {
-		if last.Before(q.Since) {
-			continue
-		}
-		order = append(order, met{k, last})
-	}
-	slices.SortFunc(order, func(a, b met) int {
-		return cmp.Or(b.last.Compare(a.last), cmp.Compare(a.conn, b.conn))
-	})
 	order = order[:min(limit, len(order))]
 	spans := make(map[key]*Span, len(order))
 	list := make([]Span, len(order))
@@ -79,69 +86,95 @@ func (r *Recorder) Find(q Query) []Span {
 		spans[m.key] = &list[i]
 	}
 	r.each(func(before bool, s *slot) {
-		e := s.event()
-		if sp := spans[key{e.Conn, before}]; sp != nil {
-			sp.Events = append(sp.Events, e)
+		if sp := spans[key{s.conn(), before}]; sp != nil {
+			sp.Events = append(sp.Events, s.event())
 		}
 	})
 	for i := range list {
-		slices.SortStableFunc(list[i].Events, func(a, b Event) int {
-			// Of the same moment, in the order of a life.
-			return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Kind, b.Kind))
+		slices.SortFunc(list[i].Events, func(a, b Event) int {
+			// Not by time: the clock may have been set back. The kernel's word has a track of its own, and is the last.
+			return cmp.Or(cmp.Compare(place(a.Kind), place(b.Kind)), cmp.Compare(a.sequence, b.sequence))
 		})
 	}
 	r.returns(list)
 	return list
 }
 
-// each calls f with every event of all tracks.
-func (r *Recorder) each(f func(before bool, s *slot)) {
-	for _, t := range r.before {
-		t.scan(func(s *slot) { f(true, s) })
+// place is 1 of what comes after all else in a span.
+func place(k Kind) int {
+	if k == KindKernel {
+		return 1
 	}
-	for _, t := range r.tracks {
-		t.scan(func(s *slot) { f(false, s) })
-	}
+	return 0
 }
 
-// matching are the conns that meet all conditions, with the time of their last event.
-func (r *Recorder) matching(q *Query) map[key]time.Time {
+// each calls f with every event of both rings.
+func (r *Recorder) each(f func(before bool, s *slot)) {
+	scan(r.before, func(s *slot) { f(true, s) })
+	scan(r.ring, func(s *slot) { f(false, s) })
+}
+
+// matching are the conns that meet all conditions, but for Since, each of which may be met by another event of a conn; or
+// all: there is no condition.
+func (r *Recorder) matching(q *Query) (wanted map[key]int, all bool) {
+	const (
+		user = 1 << iota
+		address
+		request
+		trace
+		cause
+	)
 	need := 0
-	for _, is := range []bool{q.User != "", q.Address.IsValid(), q.Request != "", q.TraceID != [16]byte{}, q.Cause != 0} {
+	for condition, is := range map[int]bool{user: q.User != "", address: q.Address.IsValid(), request: q.Request != "", trace: q.TraceID != [16]byte{}, cause: q.Cause != 0} {
 		if is {
-			need++
+			need |= condition
 		}
 	}
-	user, request := keep(q.User), keep(q.Request)
-	got := make(map[key]int)
-	last := make(map[key]time.Time)
+	one := key{q.Conn, q.Before}
+	switch {
+	case need == 0 && q.Conn != 0:
+		return map[key]int{one: 0}, false
+	case need == 0:
+		return nil, true
+	}
+	wantUser, wantRequest, from := keep(q.User), keep(q.Request), q.Address.Unmap()
+	met := make(map[key]int)
 	r.each(func(before bool, s *slot) {
-		e := s.event()
-		k := key{e.Conn, before}
-		if q.Conn != 0 && k != (key{q.Conn, q.Before}) {
-			return
+		condition := 0
+		switch s.kind() {
+		case KindConnected:
+			if need&user != 0 && string(s.text()) == wantUser {
+				condition = user
+			}
+		case KindOpened:
+			if need&address != 0 {
+				if a := s.address(); a.Addr() == from && (q.Port == 0 || q.Port == a.Port()) {
+					condition = address
+				}
+			}
+		case KindRequest:
+			if need&request != 0 && string(s.text()) == wantRequest {
+				condition = request
+			}
+		case KindTrace:
+			if need&trace != 0 && [16]byte(s[32:48]) == q.TraceID {
+				condition = trace
+			}
+		case KindEnded:
+			if need&cause != 0 && s[25] == q.Cause {
+				condition = cause
+			}
 		}
-		if e.Time.After(last[k]) {
-			last[k] = e.Time
-		}
-		switch {
-		case e.Kind == KindConnected && user != "" && e.Text == user,
-			e.Kind == KindOpened && q.Address.IsValid() && e.Address.Addr() == q.Address.Unmap() && (q.Port == 0 || q.Port == e.Address.Port()),
-			e.Kind == KindRequest && request != "" && e.Text == request,
-			e.Kind == KindTrace && q.TraceID != [16]byte{} && e.TraceID == q.TraceID,
-			e.Kind == KindEnded && q.Cause != 0 && e.Ended.Cause == q.Cause:
-			got[k]++
+		if k := (key{s.conn(), before}); condition != 0 && (q.Conn == 0 || k == one) {
+			met[k] |= condition
 		}
 	})
-	if need == 0 {
-		return last
-	}
-	for k := range last {
-		if got[k] < need {
-			delete(last, k)
+	for k, got := range met {
+		if got != need {
+			delete(met, k)
 		}
 	}
-	return last
+	return met, false
 }
 
 // keep is as much of a name as an event keeps.
@@ -163,17 +196,31 @@ func (r *Recorder) returns(list []Span) {
 	}
 	type arrival struct {
 		key
-		at   time.Time
-		from netip.Addr
+		at time.Time
 	}
 	arrivals := make(map[string][]arrival)
-	from := make(map[key]netip.Addr)
 	r.each(func(before bool, s *slot) {
-		switch e := s.event(); {
-		case e.Kind == KindOpened:
-			from[key{e.Conn, before}] = e.Address.Addr()
-		case e.Kind == KindConnected && users[e.Text]:
+		if s.kind() != KindConnected {
+			return
+		}
+		// Most names are whole and read as they were kept: those of others are told without a copy.
+		if raw := s.text(); !users[string(raw)] && len(raw) < TextSize && utf8.Valid(raw) {
+			return
+		}
+		if e := s.event(); users[e.Text] {
 			arrivals[e.Text] = append(arrivals[e.Text], arrival{key: key{e.Conn, before}, at: e.Time})
+		}
+	})
+	from := make(map[key]netip.Addr)
+	for _, list := range arrivals {
+		for _, a := range list {
+			from[a.key] = netip.Addr{}
+		}
+	}
+	r.each(func(before bool, s *slot) {
+		k := key{s.conn(), before}
+		if _, ok := from[k]; ok && s.kind() == KindOpened {
+			from[k] = s.address().Addr()
 		}
 	})
 	for i := range list {

@@ -7,21 +7,14 @@ import (
 	"github.com/longwire/longwire/internal/sys"
 )
 
-// mapped is memory as the gateway gives it: outside the Go heap, where readers and the writer may meet.
-func mapped(t *testing.T, n int) []byte {
-	t.Helper()
-	b, err := sys.Map(n)
+// TestTornEventsAreNotRead writes events whose every part says the same number, and reads meanwhile.
+func TestTornEventsAreNotRead(t *testing.T) {
+	r, err := Open(Options{Tracks: 1, Bytes: 64 * EventSize, Map: sys.Map, Unmap: sys.Unmap})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { sys.Unmap(b) })
-	return b
-}
-
-// TestTornEventsAreNotRead writes events whose every part says the same number, and reads meanwhile.
-func TestTornEventsAreNotRead(t *testing.T) {
-	k := &Track{ring: mapped(t, 64*EventSize)}
-	r := &Recorder{tracks: []*Track{k}}
+	defer r.Close()
+	k := r.Track(0)
 	over := make(chan struct{})
 	go func() {
 		defer close(over)

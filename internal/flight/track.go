@@ -8,28 +8,34 @@ import (
 	"unsafe"
 )
 
-// Track is the events of one loop's conns: a ring. One goroutine or thread at a time writes it, and any may read. A nil Track
-// takes everything and keeps nothing.
+// Track is where one loop tells the events of its conns. One goroutine or thread at a time writes it. A nil Track takes
+// everything and keeps nothing.
 type Track struct {
-	ring []byte // whole events
-	n    uint64 // events ever written; the writer's
+	r        *Recorder
+	segment  int    // of the ring: the one that is written; -1: none yet
+	left     []byte // what is free of it, whole events
+	sequence uint64 // of the last event
+	_        [16]byte
 }
 
 // begin is the slot of the next event, marked as being written.
 func (t *Track) begin() *slot {
-	i := int(t.n%uint64(len(t.ring)/EventSize)) * EventSize
-	s := (*slot)(t.ring[i : i+EventSize])
+	if len(t.left) == 0 {
+		t.left, t.segment, t.sequence = t.r.claim(t.segment)
+	}
+	s := (*slot)(t.left)
 	atomic.StoreUint64(sequence(s), 0)
 	return s
 }
 
 // done publishes it.
 func (t *Track) done(s *slot) {
-	t.n++
-	atomic.StoreUint64(sequence(s), t.n)
+	t.sequence++
+	atomic.StoreUint64(sequence(s), t.sequence)
+	t.left = t.left[EventSize:]
 }
 
-// sequence is the word of a slot that tells readers whether it is whole. Rings are mapped, so it is aligned.
+// sequence is the word of a slot that tells readers whether it is whole. The ring is mapped, so it is aligned.
 func sequence(s *slot) *uint64 { return (*uint64)(unsafe.Pointer(s)) }
 
 // Opened tells that a conn's handshake was answered; took is the time since its accept.
@@ -45,40 +51,30 @@ func (t *Track) Opened(at time.Time, conn uint64, peer netip.AddrPort, endpoint 
 }
 
 // Request tells the X-Request-ID of a conn's handshake.
-func (t *Track) Request(at time.Time, conn uint64, id []byte) { t.named(at, conn, KindRequest, 0, id) }
+func (t *Track) Request(at time.Time, conn uint64, id []byte) { named(t, at, conn, KindRequest, 0, id) }
 
 // Connected tells that a conn's session is connected as a user.
 func (t *Track) Connected(at time.Time, conn uint64, user string) {
-	t.namedString(at, conn, KindConnected, 0, user)
+	named(t, at, conn, KindConnected, 0, user)
 }
 
 // Subscribed tells that a session has a channel.
 func (t *Track) Subscribed(at time.Time, conn uint64, channel []byte) {
-	t.named(at, conn, KindSubscribed, 0, channel)
+	named(t, at, conn, KindSubscribed, 0, channel)
 }
 
-// Left tells that a session lost a channel or left it.
+// Left tells that a session lost a channel, or left it: then code is 0.
 func (t *Track) Left(at time.Time, conn uint64, channel []byte, code uint16) {
-	t.named(at, conn, KindLeft, code, channel)
+	named(t, at, conn, KindLeft, code, channel)
 }
 
-func (t *Track) named(at time.Time, conn uint64, k Kind, b uint16, name []byte) {
+func named[T string | []byte](t *Track, at time.Time, conn uint64, k Kind, b uint16, name T) {
 	if t == nil {
 		return
 	}
 	s := t.begin()
 	s.head(at, conn, k, 0, b, 0)
-	s[25] = byte(copy(s[32:], name))
-	t.done(s)
-}
-
-func (t *Track) namedString(at time.Time, conn uint64, k Kind, b uint16, name string) {
-	if t == nil {
-		return
-	}
-	s := t.begin()
-	s.head(at, conn, k, 0, b, 0)
-	s.text(name)
+	s[25] = byte(copy(s[textAt:], name))
 	t.done(s)
 }
 
@@ -101,16 +97,6 @@ func (t *Track) Slow(at time.Time, conn uint64, queued int) {
 	}
 	s := t.begin()
 	s.head(at, conn, KindSlow, 0, 0, uint32(queued))
-	t.done(s)
-}
-
-// Pinged tells that a silent client was pinged.
-func (t *Track) Pinged(at time.Time, conn uint64) {
-	if t == nil {
-		return
-	}
-	s := t.begin()
-	s.head(at, conn, KindPinged, 0, 0, 0)
 	t.done(s)
 }
 
@@ -139,12 +125,12 @@ func (t *Track) Kernel(at time.Time, conn uint64, k *Kernel) {
 	t.done(s)
 }
 
-// scan calls f with each whole event, in no order. f must not keep s.
-func (t *Track) scan(f func(s *slot)) {
+// scan calls f with each whole event of a ring, in no order. f must not keep s.
+func scan(ring []byte, f func(s *slot)) {
 	var copied slot
 	words := (*[EventSize / 8]uint64)(unsafe.Pointer(&copied))
-	for i := 0; i+EventSize <= len(t.ring); i += EventSize {
-		from := (*[EventSize / 8]uint64)(unsafe.Pointer(&t.ring[i]))
+	for i := 0; i+EventSize <= len(ring); i += EventSize {
+		from := (*[EventSize / 8]uint64)(unsafe.Pointer(&ring[i]))
 		before := atomic.LoadUint64(&from[0])
 		if before == 0 {
 			continue

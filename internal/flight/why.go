@@ -8,7 +8,7 @@ import (
 
 // Words are the names behind the numbers in events.
 type Words struct {
-	Cause, Detail, Errno func(uint8) string
+	Cause, Detail func(uint8) string
 	// Verdict says in a few words what the kernel saw, such as "the client's FIN came first"; empty for one that it does not know.
 	Verdict func(uint8) string
 }
@@ -18,7 +18,7 @@ func (s *Span) Why(w Words) string {
 	end := s.Ended()
 	switch {
 	case end == nil && s.Before:
-		return "It was open when the process ended: nobody was told anything, and the kernel closed it." + s.came(time.Time{})
+		return "It was open when the process ended: nobody was told anything, and the kernel closed it."
 	case end == nil && len(s.Events) == 0:
 		return "Nothing is known of it."
 	case end == nil:
@@ -63,39 +63,54 @@ func (s *Span) sentence(end *Event, e *Ended, cause string, w Words) string {
 		return text + "."
 	case "reset":
 		if e.Info && e.Unacked > 0 {
-			return "The connection was reset while data of ours was on its way: the other side, or a NAT between, did not know it any more, or had closed it before it read all."
+			return fmt.Sprintf("The connection was reset while %s of ours were on their way: the other side, or a NAT between, did not know it any more, or had closed it before it read all.", size(int(e.Unacked)))
 		}
 		return "The connection was reset by the other side or by something between" + parenthesis(detail) + "."
 	case "heartbeat_timeout":
 		return s.silence(end, e)
 	case "kernel_timeout":
 		text := "The kernel gave up" + parenthesis(detail) + ": what we had sent was not acknowledged in time"
-		if e.Lost > 0 {
-			text += fmt.Sprintf(", though it was sent again %s", times(int(e.Lost)))
+		if e.Retransmits > 0 {
+			text += fmt.Sprintf(", though %s sent again", count(int(e.Retransmits), "segment was", "segments were"))
 		}
 		return text + ". The client's machine or its network was gone."
 	case "protocol_error":
-		return fmt.Sprintf("The client broke the protocol (%s), and was told so with %d.", detail, e.Code)
+		return fmt.Sprintf("The client broke the protocol%s, and was told so with %d.", parenthesis(detail), e.Code)
 	case "message_too_big":
 		return fmt.Sprintf("The client sent a message beyond the limit, and was told so with %d.", e.Code)
 	case "slow_consumer":
 		text := "The client took its messages more slowly than they came"
+		if detail == "replies_unread" {
+			text = "The client sent messages and did not read the replies"
+		}
 		if e.Queued > 0 {
 			text += fmt.Sprintf(": %s waited for it", size(int(e.Queued)))
 		}
-		if detail == "replies_unread" {
-			text = "The client sent commands and did not read their replies"
+		if e.Code == 0 {
+			return text + ". It was cut off: whoever does not read cannot be told."
 		}
 		return text + fmt.Sprintf(", and it was told so with %d.", e.Code)
 	case "unauthorized":
-		return fmt.Sprintf("The session had no good credentials (%s), and was told so with %d.", detail, e.Code)
+		if detail == "stale" {
+			return fmt.Sprintf("The client did not say in time who it is, and was closed with %d.", e.Code)
+		}
+		return fmt.Sprintf("The session was not allowed%s, and was told so with %d.", parenthesis(detail), e.Code)
 	case "expired":
+		if detail == "subscription_expired" {
+			return fmt.Sprintf("The token of a subscription ran out and was not prolonged (%d).", e.Code)
+		}
 		return fmt.Sprintf("The session's token ran out and was not prolonged (%d).", e.Code)
 	case "handshake_timeout":
 		return "The request was not complete in time."
 	case "refused":
-		return "The handshake was refused" + parenthesis(detail) + "."
+		if e.Code == 0 {
+			return "The handshake was refused" + parenthesis(detail) + "."
+		}
+		return fmt.Sprintf("The session was refused%s, and was told so with %d.", parenthesis(detail), e.Code)
 	case "drain":
+		if e.Code == 0 {
+			return "The gateway was closed at once, without a word to the client."
+		}
 		return "The gateway was going away, and asked the client to come back elsewhere" + code(e.Code) + "."
 	case "application":
 		return "Our application ended it" + code(e.Code) + parenthesis(detail) + "."
@@ -107,21 +122,27 @@ func (s *Span) sentence(end *Event, e *Ended, cause string, w Words) string {
 
 // silence is the sentence of a heartbeat that had no answer.
 func (s *Span) silence(end *Event, e *Ended) string {
+	nothing := fmt.Sprintf(" Nothing had come for %s.", round(e.Silent))
 	if e.Pinged < 0 {
 		return fmt.Sprintf("The client was silent for %s.", round(e.Silent))
 	}
-	ping := end.Time.Add(-e.Pinged).UTC().Format("15:04:05")
+	ping := "our ping of " + end.Time.Add(-e.Pinged).UTC().Format("15:04:05")
+	if e.Queued > 0 {
+		ping = "what we had sent" // a ping would wait behind it
+	}
 	switch {
 	case !e.Info:
-		return fmt.Sprintf("The client was silent for %s, and did not answer our ping of %s.", round(e.Silent), ping)
+		return fmt.Sprintf("The client was silent for %s, and did not answer %s.", round(e.Silent), ping)
 	case e.Unacked > 0:
 		again := ""
-		if e.Retransmits > 0 {
-			again = "was sent again " + times(int(e.Retransmits)) + " and "
+		if e.Timeouts > 0 {
+			again = "was sent again " + times(int(e.Timeouts)) + " and "
 		}
-		return fmt.Sprintf("The network went silent: our ping of %s %swas never acknowledged. Nothing had come for %s.", ping, again, round(e.Silent))
+		return "The network went silent: " + ping + " " + again + "was never acknowledged." + nothing
+	case e.Queued > 0:
+		return "The client's machine answers, but its program does not read: it hangs or sleeps." + nothing
 	}
-	return fmt.Sprintf("The client's machine took our ping of %s, but its program did not answer it: it hangs, sleeps, or does not answer pings. Nothing had come for %s.", ping, round(e.Silent))
+	return "The client's machine took " + ping + ", but its program did not answer it: it hangs, sleeps, or does not answer pings." + nothing
 }
 
 // came is how the user came back.

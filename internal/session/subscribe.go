@@ -385,6 +385,7 @@ func (t *Table) unsubscribe(k call, st *state, name []byte) {
 		return
 	}
 	if sub := t.find(k.i, name); sub != 0 {
+		t.host.Left(k.i, name, 0)
 		t.drop(k.i, st, sub)
 	}
 	if st.codec == Plain {

@@ -51,7 +51,8 @@ type Host interface {
 	Later(i uint32, work func(ctx context.Context))
 	// Now is the time.
 	Now() time.Time
-	// Connected, Subscribed and Left tell what becomes of a session, for whoever keeps a record of it. channel is lent.
+	// Connected, Subscribed and Left tell what becomes of a session, for whoever keeps a record of it; code is 0 where the
+	// client itself unsubscribed. channel is lent.
 	Connected(i uint32, user string)
 	Subscribed(i uint32, channel []byte)
 	Left(i uint32, channel []byte, code uint32)

@@ -25,6 +25,11 @@ func MapFile(f *os.File, n int) ([]byte, error) {
 	return b, os.NewSyscallError("mmap", err)
 }
 
+// LockFile takes f for this process until it is closed, or fails at once with EWOULDBLOCK when another one has it.
+func LockFile(f *os.File) error {
+	return os.NewSyscallError("flock", unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB))
+}
+
 // Discard gives the pages of b back to the kernel; they read as zero afterwards.
 func Discard(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTNEED) }
 

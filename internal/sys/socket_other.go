@@ -46,5 +46,8 @@ func DropCapabilities() error { return ErrUnsupported }
 // Capabilities are none on this system.
 func Capabilities() (uint64, error) { return 0, nil }
 
+// LockFile answers ErrUnsupported on this system.
+func LockFile(*os.File) error { return ErrUnsupported }
+
 // MapFile answers ErrUnsupported on this system.
 func MapFile(*os.File, int) ([]byte, error) { return nil, ErrUnsupported }
