@@ -63,6 +63,7 @@ func openDiag(o Options, network *sys.Network) (source, error) {
 
 func (*watch) trackListener(int) error { return nil }
 func (*watch) tag(int, [16]byte) error { return nil }
+func (*watch) look(int) (Life, error)  { return Life{Level: LevelDiag}, nil }
 func (*watch) descriptors() []int      { return nil }
 
 func (w *watch) stats() (Stats, error) {
@@ -106,7 +107,7 @@ func (w *watch) run(ctx context.Context) error {
 		now := time.Now()
 		if w.diag != nil && !now.Before(look) {
 			round++
-			if err := w.look(round); err != nil {
+			if err := w.survey(round); err != nil {
 				return err
 			}
 			// A look at a million sockets takes a second: it may take a tenth of the time.
@@ -171,8 +172,8 @@ func (w *watch) destroyed(s sys.Socket) {
 	w.handle(ended(&l))
 }
 
-// look compares the sockets that are there with those that were.
-func (w *watch) look(round uint) error {
+// survey compares the sockets that are there with those that were.
+func (w *watch) survey(round uint) error {
 	err := w.diag.Sockets(w.port, func(s sys.Socket) {
 		g, ok := w.known[s.Cookie]
 		if !ok {

@@ -35,8 +35,8 @@ const childVariable = "LONGWIRE_TRACE_TEST_CHILD"
 func TestMain(m *testing.M) {
 	switch mode := os.Getenv(childVariable); mode {
 	case "":
-	case "drop-first", "drop-later":
-		if err := json.NewEncoder(os.Stdout).Encode(unprivileged(mode == "drop-first")); err != nil {
+	case "drop-first", "drop-later", "no-btf":
+		if err := json.NewEncoder(os.Stdout).Encode(unprivileged(mode)); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -614,6 +614,45 @@ func TestEndingsPage(t *testing.T) {
 			if !strings.Contains(page, "`"+name+"`") {
 				t.Errorf("docs/trace.md does not name the field %s of %T", name, record)
 			}
+		}
+	}
+}
+
+// TestNetwork traces a port of one network namespace, and not that of another.
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	l := p.listen(t)
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
+	there, diag, elsewhere, here := newEnds(), newEnds(), newEnds(), newEnds()
+	needBPF(t, start(t, Options{Port: port, Network: "/run/netns/" + p.names[0], Handle: there.handle}, nil))
+	start(t, Options{Level: LevelDiag, Port: port, Network: "/run/netns/" + p.names[0], Handle: diag.handle}, nil)
+	start(t, Options{Port: port, Network: "/run/netns/" + p.names[1], Handle: elsewhere.handle}, nil)
+	start(t, Options{Port: port, Handle: here.handle}, nil)
+	for range 2 {
+		c := p.dial(t, l.Addr())
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		_, _ = io.Copy(io.Discard, s)
+		_ = s.Close()
+		remote := c.LocalAddr().(*net.TCPAddr).AddrPort()
+		for _, e := range []*ends{there, diag} {
+			until(t, "its end", func() bool {
+				e.mu.Lock()
+				defer e.mu.Unlock()
+				_, ok := e.by[remote]
+				return ok
+			})
+		}
+	}
+	for _, e := range []*ends{elsewhere, here} {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if len(e.by) != 0 {
+			t.Errorf("another namespace's tracer tells %+v", e.by)
 		}
 	}
 }

@@ -4,7 +4,6 @@ package trace
 
 import (
 	"testing"
-	"time"
 	"unsafe"
 )
 
@@ -12,7 +11,7 @@ import (
 func BenchmarkRead(b *testing.B) {
 	e := probesEnding{Head: probesHead{Kind: kindEnded, Time: 5e9, Cookie: 7}, Life: probesLife{Established: 1e9, Closed: 5e9, FinReceived: 4e9, FinSent: 4e9, Path: uint64(clientFirst)}}
 	record := unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e))
-	k := &kernel{clock: time.Now()}
+	k := &kernel{clock: boot()}
 	ends := 0
 	k.options.Handle = func(v *Event) {
 		if v.Life.Verdict() == VerdictClientFIN {

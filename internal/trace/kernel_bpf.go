@@ -57,10 +57,12 @@ type kernel struct {
 	unread atomic.Uint64 // records that Run could not read
 
 	// Of run.
-	clock time.Time // the wall clock's time at 0 of the kernel's monotonic one
-	event Event
-	life  Life
-	held  []heldEnd
+	clock  bootTime
+	event  Event
+	life   Life
+	ending probesEnding
+	step   probesStep
+	held   []heldEnd
 }
 
 // heldEnd is an end that may be told again: data that comes after our FIN makes the kernel end the connection as if an RST
@@ -267,7 +269,7 @@ func (k *kernel) run(ctx context.Context) error {
 	var record ringbuf.Record
 	for {
 		done := ctx.Err() != nil // before the ring is read for the last time
-		k.clock = time.Now().Add(-sys.Monotonic())
+		k.clock = boot()
 		k.reader.SetDeadline(time.Now().Add(tick))
 		for {
 			err := k.reader.ReadInto(&record)
@@ -294,18 +296,22 @@ func (k *kernel) run(ctx context.Context) error {
 	}
 }
 
+// fill copies what a probe or user space wrote into one of the probes' structs, and reports whether there is enough.
+func fill[T probesEnding | probesStep | probesLife](to *T, b []byte) bool {
+	n := int(unsafe.Sizeof(*to))
+	return len(b) >= n && copy(unsafe.Slice((*byte)(unsafe.Pointer(to)), n), b) == n
+}
+
 // read takes one record of the ring.
 func (k *kernel) read(b []byte) {
 	switch {
-	case len(b) >= int(unsafe.Sizeof(probesEnding{})):
-		e := (*probesEnding)(unsafe.Pointer(unsafe.SliceData(b)))
-		if e.Head.Kind == kindEnded {
-			k.ended(e)
+	case fill(&k.ending, b):
+		if k.ending.Head.Kind == kindEnded {
+			k.ended(&k.ending)
 			return
 		}
-	case len(b) >= int(unsafe.Sizeof(probesStep{})):
-		e := (*probesStep)(unsafe.Pointer(unsafe.SliceData(b)))
-		if e.Head.Kind >= kindState && e.Head.Kind <= kindError {
+	case fill(&k.step, b):
+		if e := &k.step; e.Head.Kind >= kindState && e.Head.Kind <= kindError {
 			k.begin(&e.Head, &e.Place)
 			k.options.Handle(&k.event)
 			return
@@ -347,33 +353,52 @@ func (k *kernel) release(until time.Time) {
 }
 
 func (k *kernel) tell(e *probesEnding) {
-	l := &e.Life
-	k.begin(&e.Head, &l.Place)
-	path := Path(l.Path)
-	k.life = Life{
-		Level: LevelBPF, Session: e.Head.Session.Id, Cookie: e.Head.Cookie, Local: k.event.Local, Remote: k.event.Remote,
-		Path: path, First: path.FirstFIN(),
-		Established: k.time(l.Established), FINReceived: k.time(l.FinReceived), FINSent: k.time(l.FinSent),
-		RSTReceived: k.time(l.RstReceived), RSTSent: k.time(l.RstSent), Retransmitted: k.time(l.Retransmitted), Closed: k.time(l.Closed),
-		Retransmits: l.Retransmits, Timeouts: l.Timeouts, Probes: l.Probes, Unacked: uint64(l.Unacked), RTT: time.Duration(l.Rtt) * time.Microsecond,
-		BytesReceived: l.BytesReceived, BytesAcked: l.BytesAcked,
-		Err: syscall.Errno(l.Error), SoftErr: syscall.Errno(l.SoftError), ByExit: l.Flags&flagClosedByExit != 0, Ended: true,
-	}
-	if l.RstSent != 0 {
-		k.life.ResetReason = k.reasons[l.ResetReason]
-	}
+	k.begin(&e.Head, &e.Life.Place)
+	k.life = k.record(&e.Life, k.clock)
+	k.life.Session, k.life.Cookie, k.life.Ended = e.Head.Session.Id, e.Head.Cookie, true
 	k.event.Life = &k.life
 	k.options.Handle(&k.event)
+}
+
+// record is what the probes know of a connection.
+func (k *kernel) record(l *probesLife, clock bootTime) Life {
+	path := Path(l.Path)
+	r := Life{
+		Level: LevelBPF, Path: path, First: path.FirstFIN(),
+		Established: clock.at(l.Established), FINReceived: clock.at(l.FinReceived), FINSent: clock.at(l.FinSent),
+		RSTReceived: clock.at(l.RstReceived), RSTSent: clock.at(l.RstSent), Retransmitted: clock.at(l.Retransmitted), Closed: clock.at(l.Closed),
+		Retransmits: l.Retransmits, Timeouts: l.Timeouts, Probes: l.Probes, Unacked: uint64(l.Unacked), RTT: time.Duration(l.Rtt) * time.Microsecond,
+		BytesReceived: l.BytesReceived, BytesAcked: l.BytesAcked,
+		Err: syscall.Errno(l.Error), SoftErr: syscall.Errno(l.SoftError), ByExit: l.Flags&flagClosedByExit != 0,
+	}
+	r.Local, r.Remote = l.Place.addresses()
+	if l.RstSent != 0 {
+		r.ResetReason = k.reasons[l.ResetReason]
+	}
+	return r
+}
+
+func (k *kernel) look(fd int) (Life, error) {
+	var b [unsafe.Sizeof(probesLife{})]byte
+	if err := sys.GetSocketStorage(k.lives.FD(), fd, b[:]); err != nil {
+		return Life{}, err
+	}
+	var l probesLife
+	fill(&l, b[:])
+	return k.record(&l, boot()), nil
+}
+
+func (p *probesPlace) addresses() (local, remote netip.AddrPort) {
+	return netip.AddrPortFrom(netip.AddrFrom16(p.Local).Unmap(), p.LocalPort), netip.AddrPortFrom(netip.AddrFrom16(p.Remote).Unmap(), p.RemotePort)
 }
 
 // begin puts what all events have into k.event.
 func (k *kernel) begin(h *probesHead, p *probesPlace) {
 	k.event = Event{
-		Kind: Kind(h.Kind), Time: k.time(h.Time), Session: h.Session.Id, Cookie: h.Cookie,
-		Local:  netip.AddrPortFrom(netip.AddrFrom16(p.Local).Unmap(), p.LocalPort),
-		Remote: netip.AddrPortFrom(netip.AddrFrom16(p.Remote).Unmap(), p.RemotePort),
-		From:   sys.SocketState(h.From), To: sys.SocketState(h.To),
+		Kind: Kind(h.Kind), Time: k.clock.at(h.Time), Session: h.Session.Id, Cookie: h.Cookie,
+		From: sys.SocketState(h.From), To: sys.SocketState(h.To),
 	}
+	k.event.Local, k.event.Remote = p.addresses()
 	switch h.Kind {
 	case kindRetransmit:
 		k.event.Retransmits = h.Detail
@@ -384,10 +409,15 @@ func (k *kernel) begin(h *probesHead, p *probesPlace) {
 	}
 }
 
-// time is the wall clock's time at one of the kernel's monotonic clock; zero for 0.
-func (k *kernel) time(ns uint64) time.Time {
+// bootTime is the wall clock's time at 0 of the kernel's monotonic clock. It is asked for anew now and then: the wall clock may be set.
+type bootTime time.Time
+
+func boot() bootTime { return bootTime(time.Now().Add(-sys.Monotonic())) }
+
+// at is the wall clock's time at one of the monotonic clock, in nanoseconds; zero for 0.
+func (b bootTime) at(ns uint64) time.Time {
 	if ns == 0 {
 		return time.Time{}
 	}
-	return k.clock.Add(time.Duration(ns))
+	return time.Time(b).Add(time.Duration(ns))
 }

@@ -3,13 +3,44 @@
 package trace
 
 import (
+	"encoding/json"
 	"maps"
+	"path/filepath"
 	"slices"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 )
+
+// FuzzRead reads records as no probe writes them: what is none is counted, and nothing is told of it.
+func FuzzRead(f *testing.F) {
+	if seeds, err := filepath.Glob("testdata/fuzz/FuzzRead/seed-*"); err != nil || len(seeds) == 0 {
+		f.Fatalf("no seeds (%v)", err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		told := 0
+		k := &kernel{clock: boot(), reasons: map[uint32]string{1: "ONE"}}
+		k.options.Handle = func(e *Event) {
+			told++
+			if text := e.Text(); text == "" || text == "unknown" {
+				t.Errorf("event %+v says %q", e, text)
+			}
+			if _, err := json.Marshal(e); err != nil {
+				t.Error(err)
+			}
+		}
+		k.read(b)
+		held := len(k.held)
+		k.release(time.Now())
+		again := told == 0 && len(b) >= int(unsafe.Sizeof(probesEnding{})) && k.ending.Head.Detail != 0
+		if told+int(k.unread.Load()) != 1 && !again || held > 1 || held > told {
+			t.Errorf("%d told, %d held, %d unread of %d bytes", told, held, k.unread.Load(), len(b))
+		}
+	})
+}
 
 // TestOlderKernel loads the probes as they are for a kernel that gives no reasons for RSTs.
 func TestOlderKernel(t *testing.T) {

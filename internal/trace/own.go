@@ -70,6 +70,7 @@ func newOwn(o Options) *own { return &own{handle: o.Handle, idle: o.Idle, box: n
 
 func (*own) trackListener(int) error { return nil }
 func (*own) tag(int, [16]byte) error { return nil }
+func (*own) look(int) (Life, error)  { return Life{Level: LevelErrno}, nil }
 func (*own) descriptors() []int      { return nil }
 func (*own) close() error            { return nil }
 

@@ -69,6 +69,7 @@ type Tracer struct {
 type source interface {
 	trackListener(fd int) error
 	tag(fd int, id [16]byte) error
+	look(fd int) (Life, error) // what is known beside TCP_INFO
 	closing(fd int, id [16]byte, seen Seen) error
 	descriptors() []int
 	stats() (Stats, error)
@@ -170,8 +171,26 @@ func (t *Tracer) Tag(fd int, id [16]byte) error { return t.source.tag(fd, id) }
 // end is judged by; at LevelBPF the kernel knows better, and Closing does nothing.
 func (t *Tracer) Closing(fd int, id [16]byte, seen Seen) error { return t.source.closing(fd, id, seen) }
 
-// Descriptors are those of this tracer that have to be in the descriptor table of a thread which calls TrackListener or
-// Tag, under the same numbers.
+// Look is the record of the connection fd so far, with the kernel's present figures: how often what it sent last was sent anew, and what
+// is not acknowledged. It does not block. At LevelBPF fd has to be traced.
+func (t *Tracer) Look(fd int) (Life, error) {
+	l, err := t.source.look(fd)
+	if err == nil {
+		var info sys.TCPInfo
+		if info, err = sys.SocketInfo(fd); err == nil {
+			l.take(info)
+			l.Path = l.Path.Then(info.State)
+			l.Cookie, err = sys.SocketCookie(fd)
+		}
+	}
+	if err != nil {
+		return Life{}, fmt.Errorf("trace: look at a connection: %w", err)
+	}
+	return l, nil
+}
+
+// Descriptors are those of this tracer that have to be in the descriptor table of a thread which calls TrackListener, Tag or
+// Look, under the same numbers.
 func (t *Tracer) Descriptors() []int { return t.source.descriptors() }
 
 // Stats are the counts so far.
