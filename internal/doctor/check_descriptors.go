@@ -74,7 +74,10 @@ func askDescriptors(e *Evidence) (list []Finding) {
 				continue
 			}
 			f := Finding{Severity: Major, Confidence: t.confidence, rank: 55, Line: found[0].line, Related: related(found), Advice: resourceOf(kind).advice}
-			f.Sentence = fmt.Sprintf("open sockets grow: %.0f more an hour; %s, opened at %s", t.slope*3600, resourceOf(kind).why, f.Line)
+			if kind == "connection" {
+				e.Source.blameConnection(e, p, &f)
+			}
+			f.Sentence = fmt.Sprintf("open sockets grow: %.0f more an hour; %s: %s", t.slope*3600, resourceOf(kind).why, f.Line)
 			f.Evidence = []string{fmt.Sprintf("%.0f at first, %.0f at last (medians of quarters)", t.first, t.last)}
 			list = append(list, f)
 			break
