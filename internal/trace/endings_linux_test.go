@@ -367,6 +367,11 @@ func (s *scene) judge(level Level, ends *ends, want Verdict, show bool) {
 	if show {
 		s.Logf("%-5v %s", level, life.Explain())
 	}
+	// The first retransmission comes early, the third only after our close.
+	least := map[Verdict]uint32{VerdictRetransmissionTimeout: 2, VerdictHalfOpen: 3}[want]
+	if life.Retransmits < least {
+		s.Errorf("level %v counts %d segments that were sent anew, want at least %d", level, life.Retransmits, least)
+	}
 	if level != LevelBPF {
 		return
 	}
@@ -530,12 +535,36 @@ func TestEndings(t *testing.T) {
 	bpf, diag, errno := newEnds(), newEnds(), newEnds()
 	kernel := start(t, Options{Handle: bpf.handle}, nil)
 	needBPF(t, kernel)
+	l := p.listen(t)
+	var mu sync.Mutex
+	steps := make(map[int]map[string]bool) // by the client's port
+	start(t, Options{Port: uint16(l.Addr().(*net.TCPAddr).Port), Network: "/run/netns/" + p.names[0], Steps: true, Handle: func(e *Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		port := int(e.Remote.Port())
+		if steps[port] == nil {
+			steps[port] = make(map[string]bool)
+		}
+		what := e.Kind.String()
+		switch e.Kind {
+		case KindError:
+			what += " " + e.Err.Error()
+		case KindRSTSent:
+			if e.ResetReason == "" { // before Linux 6.10
+				what += " " + reasonUnread
+			} else {
+				what += " " + e.ResetReason
+			}
+		case KindRetransmit:
+			what = fmt.Sprintf("%s %d", what, min(e.Retransmits, 2))
+		}
+		steps[port][what] = true
+	}}, nil)
 	watch := start(t, Options{Level: LevelDiag, Handle: diag.handle}, p.server)
 	own := start(t, Options{Level: LevelErrno, Handle: errno.handle}, nil)
 	if watch.Level() != LevelDiag || own.Level() != LevelErrno {
 		t.Fatalf("levels are %v and %v: %v", watch.Level(), own.Level(), watch.Refused())
 	}
-	l := p.listen(t)
 	if err := kernel.TrackListener(fd(t, l)); err != nil {
 		t.Fatal(err)
 	}
@@ -565,6 +594,17 @@ func TestEndings(t *testing.T) {
 							want  Verdict
 						}{{LevelBPF, bpf, e.bpf}, {LevelDiag, diag, e.diag}, {LevelErrno, errno, e.errno}} {
 							s.judge(level.level, level.ends, level.want, round == 0)
+						}
+						for _, want := range map[Verdict][]string{
+							VerdictClientReset:           {"rst_received", "error connection reset by peer"},
+							VerdictServerResetUnread:     {"rst_sent " + reasonUnread},
+							VerdictRetransmissionTimeout: {"retransmit 1", "retransmit 2", "error connection timed out"},
+						}[e.bpf] {
+							until(t, "the step "+want, func() bool {
+								mu.Lock()
+								defer mu.Unlock()
+								return steps[s.port][want]
+							})
 						}
 					})
 				})
