@@ -107,6 +107,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !ok && name != batchName:
 		http.Error(w, "no such method: "+documentPath+" has them all", http.StatusNotFound)
 		return
+	}
+	r.Pattern = Prefix + name // the route, for who times requests
+	switch {
 	case !allow(w, r, http.MethodPost):
 		return
 	case !a.authorized(r):

@@ -80,7 +80,8 @@ func newLog(c *call, s *config.Serve) *slog.Logger {
 // server is a gateway with what longwire serve puts around it.
 type server struct {
 	gateway *longwire.Gateway
-	profile string // address of the listener for profiles, or empty
+	more    []metrics.Collector // beside the gateway's own figures
+	profile string              // address of the listener for profiles, or empty
 	log     *slog.Logger
 }
 
@@ -91,8 +92,19 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		return nil, err
 	}
 	c.Log = log
-	if c.Hooks, err = hooks(&l.Serve, log); err != nil {
+	backend, err := hooks(&l.Serve, log)
+	if err != nil {
 		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes the options that begin with hook-"}
+	}
+	c.Hooks = backend.Hooks()
+	if l.Serve.Metrics {
+		requests := metrics.NewRequests()
+		c.WrapHTTP = requests.Wrap
+		s.more = append(s.more, requests, metrics.Hooks(backend.Stats), metrics.Kernel(os.DirFS("/")),
+			metrics.AcceptQueue(func() uint16 { return s.gateway.Addr().Port() }))
+		if e, ok := c.Engine.(*memengine.Engine); ok {
+			s.more = append(s.more, metrics.Engine(e.Stats, int64(l.Serve.HistoryMemory)))
+		}
 	}
 	c.HTTP = s.routes(&l.Serve, c.Endpoints)
 	g, err := longwire.New(c)
@@ -195,16 +207,12 @@ func tokens(s *config.Serve) (t longwire.TokenOptions, err error) {
 }
 
 // hooks ask the application's backend, where it has URLs for them.
-func hooks(s *config.Serve, log *slog.Logger) (longwire.Hooks, error) {
+func hooks(s *config.Serve, log *slog.Logger) (*hook.Backend, error) {
 	at := func(url string) hook.Endpoint {
 		return hook.Endpoint{URL: url, Timeout: time.Duration(s.HookTimeout), PassHeaders: s.HookHeaders}
 	}
-	b, err := hook.New(hook.Options{Connect: at(s.HookConnect), Refresh: at(s.HookRefresh), Subscribe: at(s.HookSubscribe),
+	return hook.New(hook.Options{Connect: at(s.HookConnect), Refresh: at(s.HookRefresh), Subscribe: at(s.HookSubscribe),
 		SubRefresh: at(s.HookSubRefresh), Publish: at(s.HookPublish), RPC: at(s.HookRPC), MaxConcurrent: int(s.HookConcurrency), Log: log})
-	if err != nil {
-		return longwire.Hooks{}, err
-	}
-	return b.Hooks(), nil
 }
 
 // routes is the plain HTTP beside the endpoints; /healthz and /readyz are the gateway's own.
@@ -222,7 +230,7 @@ func (s *server) routes(o *config.Serve, endpoints []longwire.Endpoint) http.Han
 	if o.Metrics {
 		page += "  /metrics\n"
 		b := readBuild()
-		mux.Handle("GET /metrics", metrics.Handler(func() longwire.Stats { return s.gateway.Stats() }, metrics.Build{Version: b.Version, Revision: b.Revision}))
+		mux.Handle("GET /metrics", metrics.Handler(func() longwire.Stats { return s.gateway.Stats() }, metrics.Build{Version: b.Version, Revision: b.Revision}, s.more...))
 	}
 	if o.Dev {
 		page += "  /debug/pprof/\n"

@@ -1,5 +1,6 @@
-// Package metrics turns the gateway's counts into what Prometheus reads. It counts nothing itself: each scrape
-// takes one snapshot, so nothing is paid between scrapes.
+// Package metrics turns counts into what Prometheus reads: the gateway's, its engine's, its hooks' and the kernel's. Each
+// scrape takes one snapshot of them, so nothing is paid between scrapes. Only plain HTTP requests are counted here
+// (Requests), since nobody else times them.
 package metrics
 
 import (
@@ -22,13 +23,16 @@ type Build struct {
 	Revision string
 }
 
+// Collector is a source of metrics, for Handler.
+type Collector = prometheus.Collector
+
 // pausesAndShare are the runtime's metrics that tell what the collector costs: its stop-the-world pauses as a
 // histogram, and its share of the processor time.
 var pausesAndShare = regexp.MustCompile(`^/sched/pauses/total/gc:seconds$|^/cpu/classes/(gc/)?total:cpu-seconds$`)
 
-// Handler serves the gateway's metrics with those of the Go runtime and the process, in the text format. The
-// first scrape sets it up, not Handler.
-func Handler(stats func() longwire.Stats, b Build) http.Handler {
+// Handler serves the gateway's metrics with those of the Go runtime, the process and more collectors, in the text
+// format. The first scrape sets it up, not Handler.
+func Handler(stats func() longwire.Stats, b Build, more ...Collector) http.Handler {
 	scrape := sync.OnceValue(func() http.Handler {
 		r := prometheus.NewRegistry()
 		r.MustRegister(
@@ -37,6 +41,7 @@ func Handler(stats func() longwire.Stats, b Build) http.Handler {
 				collectors.GoRuntimeMetricsRule{Matcher: pausesAndShare})),
 			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		)
+		r.MustRegister(more...)
 		return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { scrape().ServeHTTP(w, r) })
@@ -46,21 +51,13 @@ func Handler(stats func() longwire.Stats, b Build) http.Handler {
 type collector struct {
 	stats func() longwire.Stats
 	build prometheus.Metric
-	all   []metric
+	all   table[longwire.Stats]
 
 	closes, refused, iterations *prometheus.Desc
 }
 
-// metric is one series of a plain number.
-type metric struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	label []string // its value, if it has a label
-	value func(*longwire.Stats) float64
-}
-
 // New makes a collector of the snapshots that stats takes. Any goroutine may scrape it.
-func New(stats func() longwire.Stats, b Build) prometheus.Collector {
+func New(stats func() longwire.Stats, b Build) Collector {
 	c := &collector{
 		stats:   stats,
 		closes:  prometheus.NewDesc("longwire_closes_total", "Connections that ended, by cause; handshakes that failed or were refused included.", []string{"cause"}, nil),
@@ -70,18 +67,9 @@ func New(stats func() longwire.Stats, b Build) prometheus.Collector {
 		build: prometheus.MustNewConstMetric(prometheus.NewDesc("longwire_build_info", "What the program was built of; always 1.",
 			[]string{"version", "revision", "go"}, nil), prometheus.GaugeValue, 1, b.Version, b.Revision, runtime.Version()),
 	}
-	add := func(kind prometheus.ValueType, name, help string, value func(*longwire.Stats) float64) {
-		c.all = append(c.all, metric{prometheus.NewDesc(name, help, nil, nil), kind, nil, value})
-	}
-	gauge := func(name, help string, value func(*longwire.Stats) float64) {
-		add(prometheus.GaugeValue, name, help, value)
-	}
-	counter := func(name, help string, value func(*longwire.Stats) float64) {
-		add(prometheus.CounterValue, name, help, value)
-	}
+	gauge, counter := c.all.gauge, c.all.counter
 	directions := func(name, help string, in, out func(*longwire.Stats) float64) {
-		d := prometheus.NewDesc(name, help, []string{"direction"}, nil)
-		c.all = append(c.all, metric{d, prometheus.CounterValue, []string{"in"}, in}, metric{d, prometheus.CounterValue, []string{"out"}, out})
+		c.all.counters(name, help, "direction", []string{"in", "out"}, in, out)
 	}
 
 	gauge("longwire_conns", "WebSocket connections, handshakes under way included.", func(s *longwire.Stats) float64 { return float64(s.Conns) })
@@ -123,9 +111,7 @@ func New(stats func() longwire.Stats, b Build) prometheus.Collector {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, m := range c.all {
-		ch <- m.desc
-	}
+	c.all.describe(ch)
 	ch <- c.closes
 	ch <- c.refused
 	ch <- c.iterations
@@ -135,9 +121,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.stats()
-	for _, m := range c.all {
-		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), m.label...)
-	}
+	c.all.collect(ch, &s)
 	// All labels are there from the start, so that a rate over the first one is right.
 	for _, k := range longwire.CauseKinds() {
 		ch <- prometheus.MustNewConstMetric(c.closes, prometheus.CounterValue, float64(s.Closes[k.String()]), k.String())
