@@ -104,7 +104,7 @@ func (f *findings) timely() bool {
 
 func (f *findings) queue() candidate {
 	full := f.full()
-	if !f.queueKnown || !full.seen && !f.queueGrows.seen || !f.timely() {
+	if !f.queueKnown || !full.seen && !f.queueGrows.seen || !f.timely() || f.unqueued {
 		return candidate{}
 	}
 	lasts := time.Hour
@@ -113,7 +113,7 @@ func (f *findings) queue() candidate {
 	}
 	short := lasts < pause
 	arrives := fmt.Sprintf("%.0f conns a second arrive at most, for which a backlog of %d lasts %v", f.arrivals, f.queueLimit, round(lasts))
-	stays := fmt.Sprintf("it stays full (%d of %d) while %.0f conns a second open", f.queueMost, f.queueLimit, f.acceptance)
+	stays := fmt.Sprintf("it stays full (%d of %d) while %s", f.queueMost, f.queueLimit, f.pace())
 	const (
 		longer = "a longer backlog in the server's listen call, and sysctl -w net.core.somaxconn above it"
 		faster = "accept on more threads or sockets (SO_REUSEPORT), and do nothing else there; a longer backlog only puts it off"
@@ -121,7 +121,7 @@ func (f *findings) queue() candidate {
 	switch {
 	case !full.seen:
 		return candidate{SlowAccept, f.queueGrows.when, High,
-			fmt.Sprintf("conns wait about %v in the accept queue (%d, limit %d), while %.0f a second open", round(f.waiting), f.queueMost, f.queueLimit, f.acceptance) + f.cpu(), faster}
+			f.waits() + f.cpu(), faster}
 	case !f.stuck && (short || f.burst > f.queueLimit):
 		c := candidate{SmallBacklog, full.when, High, "the accept queue overflows, and is empty again soon: " + arrives, longer}
 		if !short {
@@ -147,6 +147,14 @@ func (f *findings) queue() candidate {
 	return candidate{SlowAccept, full.when, Medium, "a backlog of any length would fill: " + stays + f.cpu() + "; it is short too: " + arrives, faster}
 }
 
+// waits says how long conns wait in the queue.
+func (f *findings) waits() string {
+	if f.acceptance <= 0 {
+		return fmt.Sprintf("conns wait in the accept queue (%d, limit %d), and %s", f.queueMost, f.queueLimit, f.pace())
+	}
+	return fmt.Sprintf("conns wait about %v in the accept queue (%d, limit %d), while %s", round(f.waiting), f.queueMost, f.queueLimit, f.pace())
+}
+
 // cpu says how busy the server is, after something else.
 func (f *findings) cpu() string {
 	if f.busy <= 0 {
@@ -160,10 +168,14 @@ func (f *findings) slow() candidate {
 	if f.handshakesLate {
 		when = earliest(f.handshake, f.late)
 	}
-	if !when.seen || f.full().seen || f.queueGrows.seen || 2*f.failures.Handshake < f.failed {
+	if !when.seen || !f.unqueued && (f.full().seen || f.queueGrows.seen) || 2*f.failures.Handshake < f.failed {
 		return candidate{}
 	}
-	c := candidate{SlowHandshake, when.when, High, "conns are accepted at once and answered late", "what the server does before it answers an upgrade: TLS, authorization, a backend, CPU"}
+	how := "conns are accepted at once and answered late"
+	if f.full().seen || f.queueGrows.seen {
+		how = "conns are answered late, and were so before any waited to be accepted"
+	}
+	c := candidate{SlowHandshake, when.when, High, how, "what the server does before it answers an upgrade: TLS, authorization, a backend, CPU"}
 	if f.handshakesLate {
 		c.why += ": " + f.handshake.figure
 	}

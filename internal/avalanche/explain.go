@@ -178,9 +178,11 @@ type findings struct {
 
 	noPort, noDescriptor, noMemory sight
 	failing, handshake, latency    sight
-	lost                           sight // conns that stood
-	late                           sight // failures for want of an answer
-	handshakesLate                 bool  // in most samples
+	lost                           sight              // conns that stood
+	late                           sight              // failures for want of an answer
+	slowly                         func(*Sample) bool // whether handshakes are late in a sample
+	handshakesLate                 bool               // in most samples
+	unqueued                       bool               // and were before anybody waited in the accept queue
 
 	descriptors, gone, memory sight
 	memoryWeak                bool    // pressure only
@@ -215,6 +217,13 @@ func (w *window) examine() *findings {
 	w.examineTarget(f)
 	w.examineQueue(f)
 	w.examineKernel(f)
+	// An overflow is a full queue, though no sample met it then.
+	if f.queueFull.seen && f.overflows.seen {
+		f.queueFull.when = min(f.queueFull.when, f.overflows.when)
+	}
+	if first := earliest(f.full(), f.queueGrows); first.seen {
+		f.unqueued = w.lateUnqueued(f, first.when)
+	}
 	return f
 }
 
@@ -276,10 +285,11 @@ func (w *window) examineClients(f *findings) {
 	}
 	usual := func(get func(*Sample) time.Duration) time.Duration { return median(w.before, get) }
 	beforeHandshake := usual(func(s *Sample) time.Duration { return s.Clients.Handshake })
-	slow := func(s *Sample) (int64, bool) {
+	f.slowly = func(s *Sample) bool {
 		h := s.Clients.Handshake
-		return int64(h), h >= slowHandshake && h >= slowFactor*s.Clients.Connect && h >= slowFactor*beforeHandshake
+		return h >= slowHandshake && h >= slowFactor*s.Clients.Connect && h >= slowFactor*beforeHandshake
 	}
+	slow := func(s *Sample) (int64, bool) { return int64(s.Clients.Handshake), f.slowly(s) }
 	measured, late := 0, 0
 	for i := range w.during {
 		if _, is := slow(&w.during[i]); is {
@@ -383,18 +393,63 @@ func (w *window) examineQueue(f *findings) {
 		return
 	}
 	a, b := &w.during[from], &w.during[to]
-	// Fewer samples may each have met the moment after a burst.
-	f.stuck = to-from >= 2 && b.At-a.At >= 3*pause
+	moves := 0
+	for i := from; i < to; i++ {
+		if f.accepted(&w.during[i], &w.during[i+1]) > 0 {
+			moves++
+		}
+	}
+	// Fewer samples may each have met the moment after a burst. And a server that is away for once, since it waits for a
+	// CPU, takes none meanwhile and all behind it, where one that is slow takes some all the time.
+	lasts := b.At - a.At
+	f.stuck = to-from >= 2 && lasts >= 3*pause && (2*moves >= to-from || 3*lasts >= w.during[len(w.during)-1].At-a.At)
 	f.waiting = time.Hour
-	if d := (b.At - a.At).Seconds(); d > 0 {
-		f.acceptance = float64(b.Clients.Opened-a.Clients.Opened) / d
+	if lasts > 0 {
+		f.acceptance = float64(f.accepted(a, b)) / lasts.Seconds()
 		if f.acceptance > 0 {
 			f.waiting = min(f.waiting, time.Duration(float64(f.queueMost)/f.acceptance*float64(time.Second)))
 		}
 	}
 	if f.stuck && f.queueMost >= 8 && f.waiting >= pause {
-		f.queueGrows = sight{seen: true, when: a.At, figure: fmt.Sprintf("%d waiting, limit %d, while %.0f conns a second open", f.queueMost, f.queueLimit, f.acceptance)}
+		f.queueGrows = sight{seen: true, when: a.At, figure: fmt.Sprintf("%d waiting, limit %d, while %s", f.queueMost, f.queueLimit, f.pace())}
 	}
+}
+
+// accepted is how many conns the server took between two samples: those that came into the queue less those by which it
+// grew, or where others' conns are counted with them, those that opened.
+func (f *findings) accepted(a, b *Sample) int64 {
+	if f.alone && a.Kernel.Known && b.Kernel.Known && b.Kernel.PassiveOpens >= a.Kernel.PassiveOpens {
+		return int64(b.Kernel.PassiveOpens-a.Kernel.PassiveOpens) - (b.Queue.Length - a.Queue.Length)
+	}
+	return b.Clients.Opened - a.Clients.Opened
+}
+
+// pace says how fast conns leave the queue.
+func (f *findings) pace() string {
+	switch {
+	case f.acceptance <= 0 && f.alone:
+		return "none is accepted"
+	case f.alone:
+		return fmt.Sprintf("%.0f conns a second are accepted", f.acceptance)
+	}
+	return fmt.Sprintf("%.0f conns a second open", f.acceptance)
+}
+
+// lateUnqueued reports whether handshakes were late before the queue had conns waiting in it: then it is not the queue that
+// makes them late. when is when it is first seen to be full, or to grow.
+func (w *window) lateUnqueued(f *findings, when time.Duration) bool {
+	unqueued, queued := 0, 0
+	for i := range w.during {
+		x := &w.during[i]
+		switch {
+		case x.At >= when || !x.Queue.Known || !f.slowly(x):
+		case x.Queue.Length <= max(2, f.queueMost/20):
+			unqueued++
+		default:
+			queued++
+		}
+	}
+	return unqueued >= 3 && unqueued > 2*queued
 }
 
 // floor is how many events beside this many attempts are no accident.

@@ -147,7 +147,7 @@ var recordings = []struct {
 		s.Clients.Opened = nth*perStep + 10*n
 		s.Clients.Handshake = 2 * time.Second
 		s.Clients.Failed.Handshake = 10 * (n - 1)
-	}, SlowAccept, High, []string{"load rises", "the accept queue grows", "handshakes are answered late", "attempts fail"}, "50 a second open"},
+	}, SlowAccept, High, []string{"load rises", "the accept queue grows", "handshakes are answered late", "attempts fail"}, "50 conns a second open"},
 	{"slow accept, and the queue overflows", func(n int64, s *Sample) {
 		s.Queue = Queue{true, 129, 128}
 		s.Clients.Attempted = nth*perStep + 100*n // 500 a second
@@ -216,6 +216,30 @@ var recordings = []struct {
 		fail(s, Failures{Handshake: 40})
 	}, SlowHandshake, High, []string{"handshakes are answered late"}, ""},
 
+	{"slow handshake, and the server is away for once", func(n int64, s *Sample) {
+		s.Clients.Handshake = time.Duration(50*n) * time.Millisecond
+		if s.Kernel.Alone = true; n >= 7 {
+			s.Queue.Length = 100 * (n - 6)
+			s.Kernel.PassiveOpens += uint64(100 * (n - 6))
+		}
+		fail(s, Failures{Handshake: 4 * n})
+	}, SlowHandshake, High, []string{"handshakes are answered late", "attempts fail", "the accept queue grows"}, "were so before any waited"},
+	{"small backlog, and the server is away for once", func(n int64, s *Sample) {
+		s.Queue.Limit = 16
+		if n >= 2 && n <= 4 {
+			s.Queue.Length = 17
+		}
+		overflow(s, 150)
+		fail(s, Failures{Connect: 30 * min(n, 5)})
+	}, SmallBacklog, High, []string{"the accept queue is full", "the accept queue overflows", "attempts fail"}, "empty again soon"},
+	{"slow accept, the only one there", func(n int64, s *Sample) {
+		// What is accepted has given up before, so that nothing opens.
+		s.Queue, s.Kernel.Alone = Queue{true, 129, 128}, true
+		s.Kernel.PassiveOpens += uint64(10 * n)
+		s.Clients.Attempted = nth*perStep + 100*n
+		overflow(s, 71*n)
+		s.Clients.Failed.Handshake = 80 * n
+	}, SlowAccept, High, []string{"the accept queue is full", "SYNs are dropped", "attempts fail"}, "50 conns a second are accepted"},
 	{"nothing to be seen", func(n int64, s *Sample) {
 		s.Clients.Latency = 80 * time.Millisecond
 	}, None, "", []string{"load rises", "latency rises"}, "neither queue"},

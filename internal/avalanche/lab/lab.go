@@ -127,7 +127,7 @@ func Experiments() []Experiment {
 				{"ipv4/tcp_tw_reuse", "0"}, // on loopback it would be after a second
 			},
 			scenario: stress.Scenario{Kind: stress.HTTPKind, PerRequest: true}, timeout: 2 * time.Second,
-			stages: []stress.Stage{steps(15, 5, time.Second), steps(75, 60, 3*time.Second), soak(2 * time.Second)},
+			stages: []stress.Stage{steps(15, 5, time.Second), steps(75, 60, 5*time.Second)},
 		},
 		{
 			Name: "descriptor_limit", Cause: avalanche.DescriptorLimit,
