@@ -119,11 +119,12 @@ func New(c Config) (*Gateway, error) {
 	g.admission.notify = g.logRefusal
 	g.pool = newPool(c.Workers)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	if err := g.newNode(); err != nil {
-		return nil, err
+	if err = g.newNode(); err == nil {
+		err = g.openRecorder()
 	}
-	if err := g.openRecorder(); err != nil {
-		return nil, err
+	if err != nil {
+		g.cancel()
+		return nil, errors.Join(err, g.loops.Close())
 	}
 	g.renderRefusals()
 	g.plain = newPlainHTTP(g)

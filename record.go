@@ -96,11 +96,16 @@ func parseIntroduction(b []byte) *predecessor {
 	if len(b) == 0 || len(b) < 1+int(b[0]) {
 		return p
 	}
-	if key := b[1 : 1+b[0]]; len(key) > 0 {
+	if key := b[1 : 1+int(b[0])]; len(key) > 0 {
 		p.ids, _ = session.NewIDs(key) // without a good key its clients have no ids that are known
 	}
-	for b = b[1+int(b[0]):]; len(b) >= 2 && len(b) >= 2+int(b[1]); b = b[2+int(b[1]):] {
-		p.endpoints = append(p.endpoints, recordedEndpoint{path: string(b[2 : 2+b[1]]), sessions: b[0] == 1})
+	for b = b[1+int(b[0]):]; len(b) >= 2; {
+		sessions, n := b[0] == 1, int(b[1])
+		if b = b[2:]; len(b) < n {
+			break
+		}
+		p.endpoints = append(p.endpoints, recordedEndpoint{path: string(b[:n]), sessions: sessions})
+		b = b[n:]
 	}
 	return p
 }
