@@ -335,14 +335,20 @@ func tsung(ctx context.Context, o *options, addr string) (figure, error) {
 <tsung loglevel="error">
  <clients><client host="localhost" use_controller_vm="true" maxusers="%d"/></clients>
  <servers><server host="%s" port="%s" type="tcp"/></servers>
- <load duration="%d" unit="second"><arrivalphase phase="1" duration="%d" unit="second"><users maxnumber="%d" arrivalrate="%d" unit="second"/></arrivalphase></load>
+ <load><arrivalphase phase="1" duration="%d" unit="second"><users maxnumber="%d" arrivalrate="%d" unit="second"/></arrivalphase></load>
  <sessions><session name="hold" probability="100" type="ts_websocket">
-  <request><websocket type="connect" path="/ws"/></request><thinktime value="%d"/><request><websocket type="close"/></request>
+  <request><websocket type="connect" path="/ws"/></request><thinktime value="%d" random="false"/><request><websocket type="close"/></request>
  </session></sessions>
-</tsung>`, 2*o.hold, host, port, seconds, o.hold/opensPerSecond, o.hold, opensPerSecond, seconds)
+</tsung>`, 2*o.hold, host, port, o.hold/opensPerSecond, o.hold, opensPerSecond, seconds)
 	file := filepath.Join(dir, "plan.xml")
 	if err := os.WriteFile(file, []byte(plan), 0o600); err != nil {
 		return figure{}, err
+	}
+	// The node of the run before keeps its name for some seconds.
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		if names, _ := exec.CommandContext(ctx, "epmd", "-names").Output(); !bytes.Contains(names, []byte("tsung")) {
+			break
+		}
 	}
 	cmd := exec.CommandContext(ctx, "tsung", "-f", file, "-l", dir, "start")
 	watch := peak(ctx, "beam")
