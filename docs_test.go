@@ -73,7 +73,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-var makeTarget = regexp.MustCompile("(?m)(?:^|`)make ([a-z]+)")
+var makeTarget = regexp.MustCompile("(?m)(?:^|`)make ([a-z-]+)")
 
 // TestMakeTargets checks that targets which pages name exist.
 func TestMakeTargets(t *testing.T) {

@@ -145,15 +145,22 @@ func askHoles(e *Evidence) []Finding {
 		p := e.places()
 		sites := sitesOf(e, p)
 		best, most := "", 0.0
+		churn, freed := "", 0.0 // where no survivor was sampled: the site whose objects died most, by bytes
 		for _, k := range slices.Sorted(maps.Keys(sites)) {
 			g := sites[k]
 			n := len(g.objects) - 1
-			if g.own < 0 || g.objects[n] == 0 || g.bytes[n]/g.objects[n] > 32<<10 {
+			if g.own < 0 || g.allocs[n] == 0 || g.allocBytes[n]/g.allocs[n] > 32<<10 {
 				continue
+			}
+			if dead := g.allocBytes[n] - g.bytes[n]; dead > freed {
+				churn, freed = k, dead
 			}
 			if score := g.objects[n] * (1 - g.objects[n]/max(1, g.allocs[n])); score > most {
 				best, most = k, score
 			}
+		}
+		if best == "" {
+			best = churn
 		}
 		if best != "" {
 			g := growing{site: sites[best]}
@@ -161,7 +168,7 @@ func askHoles(e *Evidence) []Finding {
 			f.Line = g.line
 			n := len(g.objects) - 1
 			f.Evidence = append(f.Evidence, fmt.Sprintf("about %.0f objects of %s on average survive from there, of %.0f that it allocated (sampled, one for each %s)",
-				g.objects[n], bytesText(g.bytes[n]/g.objects[n]), g.allocs[n], bytesText(float64(h.Rate))))
+				g.objects[n], bytesText(g.allocBytes[n]/max(1, g.allocs[n])), g.allocs[n], bytesText(float64(h.Rate))))
 		}
 	}
 	return []Finding{f}

@@ -39,6 +39,7 @@ func TestBadTargets(t *testing.T) {
 			if err != nil {
 				return
 			}
+			_, _ = c.Read(make([]byte, 16))
 			_, _ = c.Write([]byte("SSH-2.0-OpenSSH\r\n"))
 			_ = c.Close()
 		}

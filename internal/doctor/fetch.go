@@ -126,7 +126,7 @@ func (p *profiler) connectError(err error) error {
 		return &Error{fmt.Errorf("nobody listens on %s", p.base.Host), "is the program running, and is this the address of its pprof?"}
 	case errors.As(err, &dns):
 		return &Error{fmt.Errorf("the name %s is not known: %w", p.base.Hostname(), err), "give an address that resolves from here"}
-	case strings.Contains(err.Error(), "malformed HTTP"):
+	case strings.Contains(err.Error(), "malformed HTTP"), strings.Contains(err.Error(), "readLoopPeekFailLocked"): // or it spoke first
 		return &Error{fmt.Errorf("%s does not speak HTTP", p.base.Host), "it may be TLS (give https://) or another protocol; give the address of its pprof"}
 	case errors.As(err, &ne) && ne.Timeout():
 		return &Error{fmt.Errorf("%s does not answer in time: %w", p.base.Host, err), "a firewall may be in between, or the program is stuck: try from the same machine"}

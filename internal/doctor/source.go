@@ -77,7 +77,6 @@ type sourceLoader struct {
 	goroot   string                    // where the standard library's source is, as frames name it
 	foreign  map[string]*types.Package // others' packages that were loaded
 	unknown  map[string]*types.Package // and those of which only the name is known
-	inside   bool                      // one of others is being loaded
 	count    int
 	bytes    int64
 }
@@ -226,8 +225,7 @@ func (l *sourceLoader) Import(name string) (*types.Package, error) {
 	if name == "" {
 		return nil, fmt.Errorf("import of nothing")
 	}
-	// What others' packages import in turn matters little: only what nearly every declaration uses is loaded for them too.
-	if !l.inside || vocabulary[name] {
+	if vocabulary[name] {
 		if p := l.others(name); p != nil {
 			return p, nil
 		}
@@ -245,8 +243,12 @@ func (l *sourceLoader) Import(name string) (*types.Package, error) {
 	return p, nil
 }
 
-// vocabulary are packages whose types the declarations of others are made of.
-var vocabulary = map[string]bool{"io": true, "sync": true, "time": true, "context": true, "errors": true, "net/url": true}
+// vocabulary are the small packages whose values hold a program's own: what comes out of them by a type assertion or a type argument
+// has to be known to be followed. Of all others, names are enough.
+var vocabulary = map[string]bool{
+	"bufio": true, "bytes": true, "cmp": true, "container/heap": true, "container/list": true, "container/ring": true, "context": true, "errors": true,
+	"io": true, "iter": true, "maps": true, "slices": true, "sort": true, "strings": true, "sync": true, "sync/atomic": true, "time": true, "unsafe": true,
+}
 
 // others loads the declarations of a package of the standard library, whose source lies where the program was built. It is nil where that
 // is not this machine; then the types of others stay unknown.
@@ -296,10 +298,7 @@ func (l *sourceLoader) others(name string) *types.Package {
 		return nil
 	}
 	c := types.Config{Importer: l, FakeImportC: true, IgnoreFuncBodies: true, Error: func(error) {}}
-	was := l.inside
-	l.inside = true
 	p, _ := c.Check(name, l.s.set, files, nil)
-	l.inside = was
 	l.foreign[name] = p
 	return p
 }
