@@ -97,6 +97,7 @@ const (
 	probesProgOnRstSent          = "on_rst_sent"
 	probesProgOnRstSentBefore610 = "on_rst_sent_before_6_10"
 	probesProgOnState            = "on_state"
+	probesProgOnStateToo         = "on_state_too"
 	probesVarEndingType          = "ending_type"
 	probesVarOnlyNetwork         = "only_network"
 	probesVarOnlyPort            = "only_port"
@@ -155,6 +156,7 @@ type probesProgramSpecs struct {
 	OnRstSent          *ebpf.ProgramSpec `ebpf:"on_rst_sent"`
 	OnRstSentBefore610 *ebpf.ProgramSpec `ebpf:"on_rst_sent_before_6_10"`
 	OnState            *ebpf.ProgramSpec `ebpf:"on_state"`
+	OnStateToo         *ebpf.ProgramSpec `ebpf:"on_state_too"`
 }
 
 // probesMapSpecs contains maps before they are loaded into the kernel.
@@ -238,6 +240,7 @@ type probesPrograms struct {
 	OnRstSent          *ebpf.Program `ebpf:"on_rst_sent"`
 	OnRstSentBefore610 *ebpf.Program `ebpf:"on_rst_sent_before_6_10"`
 	OnState            *ebpf.Program `ebpf:"on_state"`
+	OnStateToo         *ebpf.Program `ebpf:"on_state_too"`
 }
 
 func (p *probesPrograms) Close() error {
@@ -250,6 +253,7 @@ func (p *probesPrograms) Close() error {
 		p.OnRstSent,
 		p.OnRstSentBefore610,
 		p.OnState,
+		p.OnStateToo,
 	)
 }
 

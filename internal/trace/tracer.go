@@ -44,7 +44,7 @@ type Seen struct {
 type Stats struct {
 	Events uint64 // told, or waiting to be
 	Lost   uint64 // not told, since there was no room for them
-	Missed uint64 // steps that are missing from a record, since their probe was running already on that CPU; at LevelBPF. No ends
+	Missed uint64 // times that a probe was not run, since it was running already on that CPU; at LevelBPF. No end is missing for it
 
 	// Transitions are steps of traced connections between states, [from][to]. At LevelDiag those of Options.Port, as far
 	// as they were looked at; none at LevelErrno.

@@ -267,18 +267,15 @@ INLINE bool exiting(void)
 	return bpf_get_current_task_btf()->flags & PF_EXITING;
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int on_state(u64 *ctx)
+INLINE int state(struct sock *sk, u8 from, u8 to)
 {
-	struct sock *sk = (void *)ctx[0];
-	u8 from = ctx[1], to = ctx[2];
 	struct life *l;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0; // the tracepoint is that of MPTCP, SCTP and DCCP, too
 	// A new connection is a copy of its listener, and its first step is from LISTEN.
 	l = life_of(sk, from == TCP_LISTEN && to == TCP_SYN_RECV ? TCP_SYN_RECV : from);
-	if (!l || from == to) // close() after shutdown() sets the state anew
+	if (!l || l->closed || from == to) // close() after shutdown() sets the state anew
 		return 0;
 	count(TRANSITIONS + ((from & 15) << 4 | (to & 15)));
 	if ((l->path & 15) != to)
@@ -319,6 +316,25 @@ int on_state(u64 *ctx)
 	}
 	step(sk, l, STEP_STATE, 0, from, to);
 	return 0;
+}
+
+// A probe is not run on a CPU on which it is running: a packet or timer that ends one connection may interrupt a process that
+// closes another one. Most steps that are missed so are made good by the next. The last ones are not: CLOSE comes with
+// the socket's error, which is gone when the application has read it, and after the end comes nothing. So these two have a second
+// probe, and only one of the two can be running.
+
+SEC("tp_btf/inet_sock_set_state")
+int on_state(u64 *ctx)
+{
+	return state((void *)ctx[0], ctx[1], ctx[2]);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int on_state_too(u64 *ctx)
+{
+	if (ctx[2] != TCP_CLOSE)
+		return 0;
+	return state((void *)ctx[0], ctx[1], TCP_CLOSE);
 }
 
 SEC("tp_btf/tcp_receive_reset")
@@ -407,7 +423,7 @@ int on_error(u64 *ctx)
 	if (!l)
 		return 0;
 	tally(sk, l);
-	step(sk, l, STEP_ERROR, sk->sk_err, state, state);
+	step(sk, l, STEP_ERROR, l->error, state, state); // the socket's own may be read already, on another CPU
 	return 0;
 }
 
@@ -420,7 +436,7 @@ INLINE int destroyed(struct sock *sk)
 	if (l->flags & DESTROYED)
 		return 0;
 	tally(sk, l);
-	if (!l->closed) { // the step was missed: on_state was running already on this CPU
+	if (!l->closed) { // the steps before were missed
 		l->closed = bpf_ktime_get_ns();
 		l->path = l->path << 4 | TCP_CLOSE;
 	}
@@ -429,9 +445,6 @@ INLINE int destroyed(struct sock *sk)
 	return 0;
 }
 
-// A probe is not run on a CPU on which it is running: a packet that ends one connection may interrupt a process that closes another
-// one. A step that is missed so is made good by the next. The end has none, so it has two probes, and only one of
-// them can be running.
 SEC("tp_btf/tcp_destroy_sock")
 int on_destroy(u64 *ctx)
 {
