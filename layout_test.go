@@ -69,7 +69,7 @@ var layout = map[string]row{
 
 	// The command.
 	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},
-	"internal/api":     {imports: "engine internal/session internal/wire/centrifuge internal/wire/json"},
+	"internal/api":     {imports: ". engine internal/session internal/wire/centrifuge internal/wire/json"},
 	"internal/demo":    {},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
 	"internal/metrics": {imports: ". engine/memengine internal/hook internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},

@@ -16,8 +16,10 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 
+	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/engine"
 	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/internal/wire/centrifuge"
@@ -41,6 +43,10 @@ type Gateway interface {
 	RemoveHistory(ctx context.Context, channel string) error
 	Channels(ctx context.Context, pattern string) (map[string]int, error)
 	Info(ctx context.Context) ([]session.NodeInfo, error)
+
+	// Why and Recorded are of this node alone.
+	Why(q longwire.Question) ([]longwire.Span, error)
+	Recorded() (from time.Time, err error)
 }
 
 // Options are of New.

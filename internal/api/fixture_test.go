@@ -117,6 +117,8 @@ var masks = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "ID"},
 	{regexp.MustCompile(`"(epoch|name|version)":"[^"]+"`), `"$1":"X"`},
 	{regexp.MustCompile(`"uptime":\d+,`), ``},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`), `TIME`},
+	{regexp.MustCompile(`\d+\.\d+\.\d+\.\d+:\d+`), `ADDRESS`},
 }
 
 func masked(s string) string {

@@ -43,7 +43,7 @@ func of[R any](f func(ctx context.Context, a *api, r *R) (any, error)) method {
 var methods = map[string]method{
 	"publish": of(publish), "broadcast": of(broadcast), "subscribe": of(subscribe), "unsubscribe": of(unsubscribe),
 	"disconnect": of(disconnect), "refresh": of(refresh), "presence": of(presence), "presence_stats": of(presenceStats),
-	"history": of(history), "history_remove": of(historyRemove), "channels": of(channels), "info": of(info), "rpc": of(rpc),
+	"history": of(history), "history_remove": of(historyRemove), "channels": of(channels), "info": of(info), "why": of(why), "rpc": of(rpc),
 }
 
 const batchName = "batch"

@@ -35,6 +35,7 @@ func TestGatewayConfig(t *testing.T) {
 		UserTimeout: 30 * time.Second, Drain: 10 * time.Second, RetryAfter: 5 * time.Second, Workers: 256, Backlog: 65535,
 		Sessions: longwire.Sessions{Ping: 25 * time.Second, Pong: 8 * time.Second, Grace: 25 * time.Second, Stale: 10 * time.Second,
 			ChannelLimit: 128, ChannelLength: 255, Version: "longwire " + readBuild().Version},
+		FlightRecorder: longwire.FlightRecorder{Bytes: 16 << 20},
 	}
 	plain, push := c.Endpoints[0], c.Endpoints[1]
 	if len(c.Endpoints) != 2 || plain.Path != "/ws" || push.Path != "/connection/websocket" {
@@ -59,11 +60,15 @@ func TestGatewayConfig(t *testing.T) {
 
 	s := &l.Serve
 	s.PingAfter, s.CloseAfter, s.UserTimeout, s.Drain, s.ClientPongTimeout = 0, 0, 0, 0, 0
+	s.FlightRecord, s.FlightDir, s.MaskAddresses = 0, "record", true
 	s.Tables, s.MaxMemory, s.Dev, s.Origins = "private", -1, true, config.List{"same"}
 	l.Channels.Presence, l.Namespaces = true, []longwire.ChannelOptions{{Name: "chat"}}
 	c = of()
 	if c.UserTimeout >= 0 || c.Drain >= 0 || c.MaxMemory >= 0 || c.Tables != longwire.TablesPrivate || c.Sessions.Pong >= 0 {
 		t.Errorf("config of what is off = %+v", c)
+	}
+	if c.FlightRecorder != (longwire.FlightRecorder{Bytes: -1, Dir: "record"}) || !c.MaskAddresses {
+		t.Errorf("flight recorder = %+v, masked %t", c.FlightRecorder, c.MaskAddresses)
 	}
 	if !c.Channels.Presence || len(c.Namespaces) != 1 || c.Namespaces[0].Name != "chat" {
 		t.Errorf("channels = %+v, namespaces = %+v", c.Channels, c.Namespaces)

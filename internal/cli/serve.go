@@ -118,7 +118,7 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		}
 	}
 	if err != nil {
-		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes max-conns, loops and tables"}
+		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes max-conns, loops, tables and flight-dir"}
 	}
 	s.gateway = g
 	return s, nil
@@ -163,6 +163,9 @@ func gatewayConfig(l *config.Loaded) (longwire.Config, error) {
 		Workers:          int(s.Workers),
 		Backlog:          int(s.Backlog),
 
+		FlightRecorder: longwire.FlightRecorder{Bytes: int(s.FlightRecord), Dir: s.FlightDir},
+		MaskAddresses:  s.MaskAddresses,
+
 		Channels:   l.Channels,
 		Namespaces: l.Namespaces,
 		Engine:     memengine.New(&memengine.Options{MaxBytes: int64(s.HistoryMemory)}),
@@ -172,6 +175,9 @@ func gatewayConfig(l *config.Loaded) (longwire.Config, error) {
 			ChannelLimit: int(s.ClientChannelLimit), ChannelLength: int(s.ChannelMaxLength), ConnectRate: float64(s.ConnectRate),
 			Version: "longwire " + readBuild().Version,
 		},
+	}
+	if s.FlightRecord == 0 {
+		c.FlightRecorder.Bytes = -1
 	}
 	var err error
 	if c.Tokens, err = tokens(s); err != nil {

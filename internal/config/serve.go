@@ -77,9 +77,12 @@ type Serve struct {
 	Workers Count
 	Backlog Count
 
-	Metrics   bool `negatable:""`
-	LogLevel  LogLevel
-	LogFormat LogFormat
+	Metrics       bool `negatable:""`
+	FlightRecord  Size
+	FlightDir     string
+	MaskAddresses bool `negatable:""`
+	LogLevel      LogLevel
+	LogFormat     LogFormat
 }
 
 // Option describes one option. Everything that people read about it comes from here.
@@ -457,6 +460,21 @@ var options = []Option{
 		Help:  "Serves /metrics for Prometheus.",
 		Edge:  "Without it /metrics answers 404.",
 		field: func(s *Serve) any { return &s.Metrics },
+	}, {
+		Name: "flight-record", Group: groupWatching, Type: "size", Default: "16MiB",
+		Help:  "The memory for what happened to the last connections, which longwire why tells of.",
+		Edge:  "An event is 64 bytes and a connection has three to five, so 16MiB are about 65,000 connections; the oldest make room. 0 records nothing.",
+		field: func(s *Serve) any { return &s.FlightRecord },
+	}, {
+		Name: "flight-dir", Group: groupWatching, Type: "path", Default: "",
+		Help:  "A directory for that record, so that after a restart or a crash it can still be asked.",
+		Edge:  "It is made where it is missing, takes twice flight-record of disk, and belongs to one gateway at a time: another one does not start. The record is that of the process before this one, not of earlier ones. Empty keeps it in memory.",
+		field: func(s *Serve) any { return &s.FlightDir },
+	}, {
+		Name: "mask-addresses", Group: groupWatching, Type: "bool", Default: "false",
+		Help:  "Keeps only the network of clients' addresses in the record and in the log: /24 of IPv4, /48 of IPv6, no port.",
+		Edge:  "Hooks and limits still have the whole address.",
+		field: func(s *Serve) any { return &s.MaskAddresses },
 	}, {
 		Name: "log-level", Group: groupWatching, Type: "debug, info, warn or error", Default: "info",
 		Help:  "The least important log lines that are written, to standard error.",
