@@ -234,7 +234,7 @@ func (s *stressRunCmd) Run(c *call) error {
 // notHeld says in a line what did not hold.
 func notHeld(r *stress.Report) string {
 	if r.Breaking != nil {
-		return "no level held: " + r.Breaking.Text(r.Unit)
+		return "no level held: " + r.Breaking.Text(" " + r.Unit)
 	}
 	var broken []string
 	for _, k := range r.Checks {
@@ -255,19 +255,39 @@ func asUsage(err error) error {
 }
 
 // stressFiles are the reports that go to files.
-type stressFiles struct{ json, html *os.File }
+type stressFiles struct{ json, html *reportFile }
+
+// reportFile is a file that a report is to be written to. Where an ordinary one is meant it is written beside it, and takes
+// its name when it is complete: an older report stays until there is a newer one. A device or a pipe stays what it is.
+type reportFile struct {
+	*os.File
+	path string // that is meant
+}
+
+func (f *reportFile) beside() bool { return f.Name() != f.path }
+
+func openReport(path string) (*reportFile, error) {
+	name := path + ".part"
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		name = path // a directory is refused by OpenFile
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &reportFile{file, path}, nil
+}
 
 func (s *stressRunCmd) files() (f *stressFiles, err error) {
 	f = new(stressFiles)
 	for _, x := range []struct {
 		flag, path string
-		to         **os.File
+		to         **reportFile
 	}{{"--out", s.Out, &f.json}, {"--html", s.HTML, &f.html}} {
 		if x.path == "" {
 			continue
 		}
-		// Beside the name that is meant: an older report stays until there is a newer one.
-		if *x.to, err = os.OpenFile(x.path+".part", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err != nil {
+		if *x.to, err = openReport(x.path); err != nil {
 			f.abandon()
 			return nil, usage(fmt.Errorf("%s: %w", x.flag, err), "")
 		}
@@ -277,19 +297,21 @@ func (s *stressRunCmd) files() (f *stressFiles, err error) {
 
 // write writes them. One that fails does not keep the other from being written.
 func (f *stressFiles) write(r *stress.Report) error {
-	put := func(file **os.File, write func(io.Writer) error) error {
-		if *file == nil {
+	put := func(to **reportFile, write func(io.Writer) error) error {
+		if *to == nil {
 			return nil
 		}
-		part := (*file).Name()
-		err := errors.Join(write(*file), (*file).Close())
-		*file = nil
-		if err == nil {
-			err = os.Rename(part, strings.TrimSuffix(part, ".part"))
+		file := *to
+		err := errors.Join(write(file), file.Close())
+		*to = nil
+		if err == nil && file.beside() {
+			err = os.Rename(file.Name(), file.path)
 		}
 		if err != nil {
-			_ = os.Remove(part)
-			return fmt.Errorf("write %s: %w", strings.TrimSuffix(part, ".part"), err)
+			if file.beside() {
+				_ = os.Remove(file.Name())
+			}
+			return fmt.Errorf("write %s: %w", file.path, err)
 		}
 		return nil
 	}
@@ -298,9 +320,11 @@ func (f *stressFiles) write(r *stress.Report) error {
 
 // abandon removes what was not written.
 func (f *stressFiles) abandon() {
-	for _, file := range []*os.File{f.json, f.html} {
-		if file != nil {
-			_ = file.Close()
+	for _, file := range []*reportFile{f.json, f.html} {
+		if file == nil {
+			continue
+		}
+		if _ = file.Close(); file.beside() {
 			_ = os.Remove(file.Name())
 		}
 	}

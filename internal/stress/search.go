@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// riseFor is how long a search takes from one level of conns to a higher one: the level is sought, not a burst.
+// riseFor is how long a search takes at most from one level of conns to a higher one, and no longer than it measures: the
+// level is sought, not a burst.
 const riseFor = time.Second
 
 // find searches for the breaking point.
@@ -15,9 +16,9 @@ func (r *run) find(ctx context.Context) error {
 	if err != nil {
 		return bad("", "find: %w", err)
 	}
-	r.report.Unit = " conns"
+	r.report.Unit = "conns"
 	if f.Of == OfRate {
-		r.report.Unit = "/s"
+		r.report.Unit = "exchanges a second"
 	}
 	// The conns that a rate is put on have the timeout to come.
 	r.stage = "find"
@@ -69,8 +70,8 @@ func (r *run) trial(ctx context.Context, f *Find, t Trial) (held bool, checks []
 	if f.Of == OfConns {
 		x.conns, x.rate = t.Level, r.rate
 		from, start := float64(r.level), r.now()
-		rise := Ramp(from, t.Level, riseFor)
-		if err := r.until(ctx, start+riseFor, func(now time.Duration) { r.aim(int64(rise.At(now - start))) }, nothing); err != nil {
+		rise := Ramp(from, t.Level, min(riseFor, f.For))
+		if err := r.until(ctx, start+rise.End(), func(now time.Duration) { r.aim(int64(rise.At(now - start))) }, nothing); err != nil {
 			return false, nil, err
 		}
 		// Those that are under way have the timeout.

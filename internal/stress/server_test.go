@@ -164,19 +164,23 @@ func say(c net.Conn, payload []byte) {
 }
 
 // patience is how long a run may take at most, however slow the machine is.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // carryOut runs a script to its end.
 func carryOut(t testing.TB, s Script, o Options) *Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	limit := patience
+	if *printed {
+		limit *= 5
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	r, err := Run(ctx, s, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Interrupted {
-		t.Fatalf("the run did not end by itself in %v", patience)
+		t.Fatalf("the run did not end by itself in %v", limit)
 	}
 	coherent(t, r)
 	return r

@@ -161,7 +161,7 @@ func (r *run) endStep(ctx context.Context, b *stepBegin, x stretch) Summary {
 	if d := (now - b.at).Seconds(); d > 0 {
 		step.Done = float64(t.done-b.t.done) / d
 	}
-	step.Broken, step.Why = broken(r.s.Thresholds, &sum)
+	step.Broken, step.Why = broken(r.s.Thresholds, &sum, t.sent == b.t.sent && !r.underWay())
 	r.report.Steps = append(r.report.Steps, step)
 	level := step.Conns
 	if x.rate > 0 {
@@ -174,9 +174,13 @@ func (r *run) endStep(ctx context.Context, b *stepBegin, x stretch) Summary {
 // summary is what thresholds are held against.
 func (b *stepBegin) summary(t totals, now time.Duration, wanted int64) Summary {
 	all := b.measured.all()
+	attempts := t.attempted - b.t.attempted + t.sent - b.t.sent
+	if t.sent == b.t.sent { // conns are all there is to it: each that stood may have been lost
+		attempts += b.t.open
+	}
 	return Summary{
 		Corrected: &all.Corrected, Service: &all.Service, Connect: &b.measured.connect,
-		Attempts: t.attempted - b.t.attempted + t.sent - b.t.sent, Errors: t.errors() - b.t.errors(),
+		Attempts: attempts, Errors: t.errors() - b.t.errors(),
 		Done: t.done - b.t.done, Elapsed: now - b.at, Conns: t.open, Wanted: wanted, Lost: t.lost - b.t.lost,
 	}
 }
@@ -184,8 +188,9 @@ func (b *stepBegin) summary(t totals, now time.Duration, wanted int64) Summary {
 // ordinary are the thresholds of which a step is called broken where the script has none.
 var ordinary = Thresholds{{Figure: "errors", Op: "<", Value: 1, Percent: true}}
 
-// broken tells whether a step did not hold, and why.
-func broken(t Thresholds, s *Summary) (bool, string) {
+// broken tells whether a step did not hold, and why. quiet is a step in which nothing was sent: it has no times to be held
+// against, and does not break for that.
+func broken(t Thresholds, s *Summary, quiet bool) (bool, string) {
 	if len(t) == 0 {
 		if t = ordinary; s.Attempts == 0 && s.Errors == 0 {
 			return false, ""
