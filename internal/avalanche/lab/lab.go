@@ -132,9 +132,9 @@ func Experiments() []Experiment {
 		{
 			Name: "descriptor_limit", Cause: avalanche.DescriptorLimit,
 			Server: "may open 200 descriptors",
-			Load:   "50 conns at a time, then 250 in a second",
+			Load:   "50 conns at a time, then 250 at once",
 			fault:  fault{descriptors: 200}, scenario: hold, timeout: 1500 * time.Millisecond,
-			stages: []stress.Stage{steps(150, 50, 800*time.Millisecond), ramp(400, time.Second), soak(2 * time.Second)},
+			stages: []stress.Stage{steps(150, 50, 800*time.Millisecond), steps(400, 250, 3*time.Second)},
 		},
 		{
 			Name: "slow_accept", Cause: avalanche.SlowAccept,
