@@ -124,7 +124,7 @@ func TestGoroutineShapes(t *testing.T) {
 		}
 	}
 	// The runtime's own proof needs no growth, and a lock that several have waited for a minute none either.
-	proof := &Evidence{LeakedOK: true, Leaked: []Stack{{Frames: []Frame{{Function: "main.f", File: "/src/main.go", Line: 3}}, Count: 1}}}
+	proof := &Evidence{Leaked: []Stack{{Frames: []Frame{{Function: "main.f", File: "/src/main.go", Line: 3}}, Count: 1}}}
 	if r := Examine(proof); !r.Found() || r.Findings[0].Confidence != 1 {
 		t.Errorf("a goroutine that the runtime has proven to be stuck: %+v", r.Findings)
 	}
@@ -333,7 +333,7 @@ func TestSampleProcess(t *testing.T) {
 	if s.Sockets["LISTEN"] != 1 || s.Sockets["CLOSE_WAIT"] != 1 {
 		t.Errorf("sockets %v", s.Sockets)
 	}
-	if g := s.Group; g.Version != 2 || g.Current != 9000000 || g.Limit != 10000000 || g.Anon != 5000000 || g.File != 2000000 || g.Sock != 77 || g.HighEvents != 4 {
+	if g := s.Group; g.Version != 2 || g.Current != 9000000 || g.Limit != 10000000 || g.Anon != 5000000 || g.File != 2000000 || g.Sock != 77 {
 		t.Errorf("%+v", g)
 	}
 	if p := listeningPorts(root, 7); !slices.Equal(p, []int{8080}) {

@@ -393,7 +393,7 @@ func (c *Collector) leakProfile(ctx context.Context, e *Evidence, p *profiler) {
 		return
 	}
 	if l, err := ParseCounts(b, 0); err == nil {
-		e.Leaked, e.LeakedOK = l.Stacks, true
+		e.Leaked = l.Stacks
 	}
 }
 

@@ -16,7 +16,6 @@ type Evidence struct {
 	Counts     []GoroutineCounts // by time: goroutines by stack
 	Goroutines []GoroutineDump   // by time: each goroutine by itself, of fewer moments
 	Leaked     []Stack           // the runtime's own goroutineleak profile
-	LeakedOK   bool              // the target has that profile
 	Memory     []MemStats        // by time
 	Process    []ProcessSample   // by time
 	Trace      []Cycle           // from GODEBUG=gctrace=1
@@ -35,8 +34,6 @@ type Frame struct {
 	Function string
 	File     string
 	Line     int
-	// Start is the first line of the function, 0 where it is not known.
-	Start int
 }
 
 // Stack is a call stack, the callee first, and how many have it.
@@ -89,13 +86,10 @@ type Goroutine struct {
 
 // MemStats are the figures of runtime.MemStats that checks use, in bytes.
 type MemStats struct {
-	At                                                            time.Duration
-	Sys, HeapAlloc, HeapSys, HeapIdle, HeapInuse, HeapReleased    uint64
-	HeapObjects, Mallocs, TotalAlloc                              uint64
-	StackInuse, StackSys, MSpanSys, MCacheSys, BuckHashSys, GCSys uint64
-	OtherSys, NextGC                                              uint64
-	NumGC, NumForcedGC                                            uint64
-	GCCPUFraction                                                 float64
+	At                                time.Duration
+	Sys, HeapAlloc, HeapInuse         uint64
+	HeapReleased, StackInuse, Mallocs uint64
+	NumForcedGC                       uint64 // collections that were asked for
 }
 
 // ProcessSample is what the system tells of the process at one moment. Maps that could not be read are nil.
@@ -123,7 +117,6 @@ type CgroupSample struct {
 	Anon, File, Kernel uint64
 	Sock               uint64
 	OOMKills           uint64
-	HighEvents         uint64 // times that memory.high throttled it
 }
 
 // last is the newest of samples.

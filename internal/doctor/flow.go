@@ -948,7 +948,6 @@ type bound struct {
 	shrunk   bool  // something is taken out, or it is begun anew
 	shrinks  Line
 	nodes    []ast.Node // all that make it smaller
-	drained  bool       // a channel that is received from
 	lookedUp bool       // a map that is asked whether it has something
 }
 
@@ -1001,17 +1000,9 @@ func (s *Source) bounds(o types.Object) (b bound) {
 					b.checked = true
 				}
 			}
-		case *ast.UnaryExpr:
-			if p.Op == token.ARROW {
-				b.drained = true
-			}
 		case *ast.IndexExpr:
 			if a, ok := s.parents[p].(*ast.AssignStmt); ok && len(a.Lhs) == 2 && len(a.Rhs) == 1 && a.Rhs[0] == ast.Expr(p) {
 				b.lookedUp = true
-			}
-		case *ast.RangeStmt:
-			if _, ok := typeOf(o).(*types.Chan); ok && p.X == e {
-				b.drained = true
 			}
 		case *ast.AssignStmt:
 			i := slices.Index(p.Lhs, e)
@@ -1025,13 +1016,6 @@ func (s *Source) bounds(o types.Object) (b bound) {
 		}
 	}
 	return b
-}
-
-func typeOf(o types.Object) types.Type {
-	if o == nil || o.Type() == nil {
-		return nil
-	}
-	return o.Type().Underlying()
 }
 
 // limits says whether a comparison of a length bounds it: with anything but nothing. Of a constant it notes the value.

@@ -142,29 +142,21 @@ func ParseMemStats(b []byte, at time.Duration) (MemStats, error) {
 	}
 	complete := false
 	to := map[string]*uint64{
-		"Sys": &m.Sys, "HeapAlloc": &m.HeapAlloc, "HeapSys": &m.HeapSys, "HeapIdle": &m.HeapIdle, "HeapInuse": &m.HeapInuse,
-		"HeapReleased": &m.HeapReleased, "HeapObjects": &m.HeapObjects, "Mallocs": &m.Mallocs, "TotalAlloc": &m.TotalAlloc,
-		"BuckHashSys": &m.BuckHashSys, "GCSys": &m.GCSys, "OtherSys": &m.OtherSys, "NextGC": &m.NextGC,
-		"NumGC": &m.NumGC, "NumForcedGC": &m.NumForcedGC,
+		"Sys": &m.Sys, "HeapAlloc": &m.HeapAlloc, "HeapInuse": &m.HeapInuse, "HeapReleased": &m.HeapReleased, "Mallocs": &m.Mallocs,
+		"NumForcedGC": &m.NumForcedGC,
 	}
 	for raw := range bytes.Lines(b[i+1:]) {
 		name, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(raw)), "# "), " = ")
 		if !ok {
 			continue
 		}
-		used, sys, isPair := strings.Cut(value, " / ")
+		used, _, isPair := strings.Cut(value, " / ")
 		number := func(s string) uint64 { n, _ := strconv.ParseUint(s, 10, 64); return n }
 		switch {
 		case to[name] != nil:
 			*to[name] = number(value)
 		case name == "Stack" && isPair:
-			m.StackInuse, m.StackSys = number(used), number(sys)
-		case name == "MSpan" && isPair:
-			m.MSpanSys = number(sys)
-		case name == "MCache" && isPair:
-			m.MCacheSys = number(sys)
-		case name == "GCCPUFraction":
-			m.GCCPUFraction, _ = strconv.ParseFloat(value, 64)
+			m.StackInuse = number(used)
 		case name == "DebugGC":
 			complete = true // the last that every version writes
 		}

@@ -94,7 +94,7 @@ func framesOf(s *profile.Sample) []Frame {
 		for _, l := range loc.Line {
 			f := Frame{Line: int(l.Line)}
 			if l.Function != nil {
-				f.Function, f.File, f.Start = l.Function.Name, l.Function.Filename, int(l.Function.StartLine)
+				f.Function, f.File = l.Function.Name, l.Function.Filename
 			}
 			frames = append(frames, f)
 		}

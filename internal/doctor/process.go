@@ -232,7 +232,6 @@ func sampleGroup(root fs.FS, dir string) (g CgroupSample) {
 					g.Version, g.Current, g.Limit = 2, current, number(path.Join(at, "memory.max"))
 					stat := table(path.Join(at, "memory.stat"))
 					g.Anon, g.File, g.Kernel, g.Sock = stat["anon"], stat["file"], stat["kernel"], stat["sock"]
-					g.HighEvents = table(path.Join(at, "memory.events"))["high"]
 					break
 				}
 			}

@@ -13,15 +13,14 @@ import (
 // Severity says how bad a finding is.
 type Severity int
 
-// The severities, worst last. A Note is no finding: it explains, and does not change the exit code.
+// The severities, worst last. What only explains is no finding, but a note.
 const (
-	Note Severity = iota
-	Minor
+	Minor Severity = iota
 	Major
 	Critical
 )
 
-var severityNames = [...]string{"note", "minor", "major", "critical"}
+var severityNames = [...]string{"minor", "major", "critical"}
 
 func (s Severity) String() string { return severityNames[s] }
 
@@ -100,10 +99,8 @@ type Asked struct {
 	Skipped  string `json:"skipped,omitempty"` // why it could not be asked
 }
 
-// Found says whether there is a finding worse than a Note.
-func (r *Report) Found() bool {
-	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity > Note })
-}
+// Found says whether there is a finding.
+func (r *Report) Found() bool { return len(r.Findings) > 0 }
 
 // WriteJSON writes the report as docs/doctor.md describes it.
 func (r *Report) WriteJSON(w io.Writer) error {
