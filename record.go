@@ -177,7 +177,7 @@ func (f *front) recordEnd(i uint32, st *state, c Cause) {
 	}
 	// In good order there is nothing to ask TCP: it would cost each end a system call.
 	switch c.Kind {
-	case CauseHeartbeat, CauseReset, CauseKernelTimeout, CauseSlow, CauseInternal, CauseClientFIN:
+	case CauseHeartbeat, CauseReset, CauseKernelTimeout, CauseSlow, CauseInternal:
 		if x, ok := f.l.Info(i); ok {
 			e.Info, e.RTT, e.LastAck = true, x.RTT, x.LastAck
 			e.Timeouts, e.Retransmits = x.Timeouts, uint16(min(x.Retransmits, 1<<16-1))

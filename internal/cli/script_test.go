@@ -46,7 +46,8 @@ func TestMain(m *testing.M) {
 //	connect PATH [ORIGIN]  open a WebSocket connection, print the response's head, keep it if it is 101
 //	say TEXT            send a text message on it and print the reply
 //	farewell CODE       read a close frame with the code, answer it, end the connection
-//	signal NAME         send TERM or INT to the server
+//	hangup              end the connection without a close frame
+//	signal NAME         send TERM, INT or KILL to the server
 //	stopped CODE        wait for the server's end, expect its exit code, print its log
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -61,7 +62,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "start": start, "logged": logged, "get": get, "post": post, "metric": metric, "connect": connect, "say": say, "hear": hear,
-			"farewell": farewell, "signal": signalServer, "stopped": stopped,
+			"farewell": farewell, "hangup": hangup, "signal": signalServer, "stopped": stopped,
 		},
 	})
 }
@@ -95,6 +96,13 @@ func (l *serverLog) Write(b []byte) (int, error) {
 		l.grown = nil
 	}
 	return l.text.Write(b)
+}
+
+// clear forgets what an earlier server wrote.
+func (l *serverLog) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Reset()
 }
 
 func (l *serverLog) read() (string, <-chan struct{}) {
@@ -166,6 +174,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 			s.server.Env = append(s.server.Env, name+"="+v)
 		}
 	}
+	s.log.clear()
 	s.server.Stderr = &s.log
 	s.ended = make(chan error, 1)
 	ts.Check(s.server.Start())
@@ -336,10 +345,17 @@ func farewell(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(s.conn.Close())
 }
 
+func hangup(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: hangup")
+	}
+	ts.Check(of(ts).conn.Close())
+}
+
 func signalServer(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt}
+	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt, "KILL": os.Kill}
 	if neg || len(args) != 1 || signals[args[0]] == nil {
-		ts.Fatalf("usage: signal TERM|INT")
+		ts.Fatalf("usage: signal TERM|INT|KILL")
 	}
 	ts.Check(of(ts).server.Process.Signal(signals[args[0]]))
 }
