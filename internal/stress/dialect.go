@@ -45,7 +45,7 @@ func (centrifugeDialect) hello(dst []byte, token string) []byte {
 		return append(dst, `{"id":1,"connect":{}}`...)
 	}
 	dst = append(dst, `{"id":1,"connect":{"token":`...)
-	dst = strconv.AppendQuote(dst, token)
+	dst = appendJSONString(dst, token)
 	return append(dst, `}}`...)
 }
 
