@@ -9,9 +9,7 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -63,12 +61,6 @@ func Refused(err error) bool {
 	return errors.Is(err, sys.ErrApart) || errors.Is(err, sys.ErrUnsupported)
 }
 
-// loopback is where clients come from: one address, so that its ports are all there are.
-var loopback = netip.MustParseAddr("127.0.0.1")
-
-// port is the server's, above those that clients get.
-const port = 61000
-
 // Find is the experiment of a name. The error lists the names.
 func Find(name string) (Experiment, error) {
 	for _, e := range Experiments() {
@@ -93,15 +85,6 @@ func (e *Experiment) Named(r *stress.Report) bool {
 		return r.Conns.Opened > 0 && (r.Avalanche == nil || r.Avalanche.FirstCause == avalanche.None)
 	}
 	return r.Avalanche != nil && r.Avalanche.FirstCause == e.Cause
-}
-
-// script is the load on a server at an address.
-func (e *Experiment) script(at netip.AddrPort) stress.Script {
-	scheme := "ws"
-	if e.scenario.Kind == stress.HTTPKind {
-		scheme = "http"
-	}
-	return stress.Script{Target: fmt.Sprintf("%s://%v/", scheme, at), Timeout: e.timeout, Scenarios: []stress.Scenario{e.scenario}, Stages: slices.Clone(e.stages), Seed: 1}
 }
 
 // Experiments are those there are: six first causes, and two servers with nothing wrong. Each begins with a load that

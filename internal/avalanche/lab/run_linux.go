@@ -22,6 +22,12 @@ import (
 	"github.com/longwire/longwire/internal/sys"
 )
 
+// loopback is where clients come from: one address, so that its ports are all there are.
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// port is the server's, above those that clients get.
+const port = 61000
+
 // patience is how long the processes of an experiment may take to end by themselves once they are told to.
 const patience = 20 * time.Second
 
@@ -142,6 +148,15 @@ func (e *Experiment) load(ctx context.Context, again Again, in io.Reader, out, l
 	}
 	r.Notes = slices.Insert(r.Notes, 0, fmt.Sprintf("an experiment: the server %s. The load: %s", e.Server, e.Load))
 	return r.WriteJSON(out)
+}
+
+// script is the load on a server at an address.
+func (e *Experiment) script(at netip.AddrPort) stress.Script {
+	scheme := "ws"
+	if e.scenario.Kind == stress.HTTPKind {
+		scheme = "http"
+	}
+	return stress.Script{Target: fmt.Sprintf("%s://%v/", scheme, at), Timeout: e.timeout, Scenarios: []stress.Scenario{e.scenario}, Stages: slices.Clone(e.stages), Seed: 1}
 }
 
 // memoryGroup makes a cgroup with a memory limit, of either version.
