@@ -170,7 +170,7 @@ func TestBreakingPoint(t *testing.T) {
 			"timeout: 300ms\nscenarios: [hold]\nfind: {of: conns, from: 60, step: 50, to: 400, " + pick("for: 150ms, hold: 300ms, rest: 20ms, precision: 4%, trials: 30}\nthresholds: errors<0.1%", long+"errors<0.1%")},
 		// 31 places in each of 20 rounds a second.
 		{"backlog", 620, func(t testing.TB) string { return "http://" + roundServer(t, 30, 50*time.Millisecond) + "/" },
-			"timeout: 300ms\nscenarios: [{kind: http, connections: per-request}]\nstages: [{kind: ramp, to: 1000, for: 0s}]\nfind: {of: rate, from: 300, step: 200, to: 2000, " + pick("for: 300ms, hold: 600ms, rest: 20ms, precision: 4%, trials: 30}\nthresholds: errors<2%", long+"errors<2%")},
+			"timeout: 300ms\nscenarios: [{kind: http, connections: per-request}]\nstages: [{kind: ramp, to: 1000, for: 0s}]\nfind: {of: rate, from: 300, step: 200, to: 2000, " + pick("for: 300ms, hold: 600ms, rest: 20ms, precision: 4%, trials: 30}\nthresholds: errors<1%", long+"errors<1%")},
 	} {
 		seek := func(t *testing.T) {
 			found, tries, judged := 0, *breaks, 0
