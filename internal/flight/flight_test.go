@@ -242,6 +242,16 @@ func TestTracksShareTheRing(t *testing.T) {
 	}
 }
 
+// The ring is never larger than it may be, and hardly smaller.
+func TestBytes(t *testing.T) {
+	for _, c := range []struct{ tracks, bytes int }{{1, MinBytes(1)}, {3, MinBytes(3)}, {3, MinBytes(3) + 63}, {1, 16 << 20}, {53, 16 << 20}, {1024, 16 << 20}, {53, 1 << 20}, {7, 1_000_003}} {
+		r := recorder(t, Options{Tracks: c.tracks, Bytes: c.bytes})
+		if n := len(r.ring); n > c.bytes || n <= c.bytes-maxSegment*EventSize || len(r.claimed) < 2*c.tracks {
+			t.Errorf("%d bytes for %d tracks: the ring has %d in %d segments", c.bytes, c.tracks, n, len(r.claimed))
+		}
+	}
+}
+
 // A clock that is set back does not turn a life around.
 func TestOrderIsNotTheClocks(t *testing.T) {
 	r := recorder(t, Options{Tracks: 2})

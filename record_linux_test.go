@@ -1,0 +1,204 @@
+package longwire
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/longwire/longwire/ws"
+)
+
+// Endings whose evidence only a real TCP has.
+
+// ended waits for the end of a gateway's only connection and returns its span.
+func ended(t *testing.T, g *Gateway) *Span {
+	t.Helper()
+	var s *Span
+	until(t, "the end", func() bool {
+		spans := why(t, g, Question{})
+		if len(spans) != 1 {
+			t.Fatalf("%d spans", len(spans))
+		}
+		s = &spans[0]
+		return !s.Open
+	})
+	return s
+}
+
+func TestWhyOnSockets(t *testing.T) {
+	quick := echo("/")
+	quick.Heartbeat = Heartbeat{Ping: 500 * time.Millisecond, Timeout: time.Second}
+	many := Endpoint{Path: "/", WriteQueue: 64 << 10}
+	for _, c := range []struct {
+		name                   string
+		at                     Endpoint
+		s                      Sessions
+		end                    func(t *testing.T, g *Gateway, r *recorder, c *testClient)
+		sentence, cause, kinds string
+		evidence               func(e *Evidence) bool
+	}{
+		{name: "reset", at: echo("/"), end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) { reset(c.c.(*net.TCPConn)) },
+			sentence: "reset by the other side or by something between (ECONNRESET)", cause: "reset: ECONNRESET", kinds: "opened ended",
+			evidence: func(e *Evidence) bool { return e.Unacked == 0 && e.RTT >= 0 }},
+		{name: "closed before it read all", at: echo("/"), end: func(t *testing.T, _ *Gateway, r *recorder, c *testClient) {
+			if err := r.last().Send(ws.OpText, []byte("unread")); err != nil {
+				t.Fatal(err)
+			}
+			b := make([]byte, 1)
+			if _, err := c.c.Read(b); err != nil { // it is there, and most of it unread
+				t.Fatal(err)
+			}
+			_ = c.c.Close()
+		}, sentence: "reset by the other side", cause: "reset: ECONNRESET", kinds: "opened ended", evidence: func(e *Evidence) bool { return e.Unacked == 0 }},
+		{name: "program hangs", at: quick, end: func(*testing.T, *Gateway, *recorder, *testClient) {},
+			sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (1008)", kinds: "opened pinged ended",
+			evidence: func(e *Evidence) bool { return e.Unacked == 0 && e.Timeouts == 0 && e.Pinged >= 400 }},
+		{name: "program hangs, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: time.Second, Pong: 300 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) {
+			c.send(ws.OpText, `{"id":1,"connect":{}}`)
+		}, sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (3012): no_pong", kinds: "opened connected pinged ended",
+			evidence: func(e *Evidence) bool { return e.Pinged == 300 && e.Unacked == 0 }},
+		{name: "does not read", at: many, end: func(t *testing.T, g *Gateway, r *recorder, _ *testClient) {
+			for range 10_000 { // 160 MB: no socket holds that
+				if spans := why(t, g, Question{Cause: CauseSlow}); len(spans) > 0 {
+					return
+				}
+				if err := r.last().Send(ws.OpBinary, make([]byte, 16<<10)); err != nil && !errors.Is(err, ErrBusy) {
+					t.Fatal(err)
+				}
+			}
+		}, sentence: "more slowly than they came: ", cause: "slow_consumer: write_queue", kinds: "opened slow ended",
+			evidence: func(e *Evidence) bool { return e.Queued >= 64<<10 && e.RTT >= 0 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var r recorder
+			g := startGateway(t, Config{Loops: 1, MaxConns: 10, MaxMemory: -1, Endpoints: []Endpoint{r.watch(c.at)}, Sessions: c.s})
+			client := dialWS(t, g.Addr().String(), "/", ws.Dial{})
+			until(t, "the opening", func() bool { return r.last() != Conn{} })
+			c.end(t, g, &r, client)
+			s := ended(t, g)
+			wantWhy(t, s, c.sentence, c.cause, c.kinds)
+			if !c.evidence(s.Evidence) {
+				t.Errorf("evidence: %+v", s.Evidence)
+			}
+			if want := client.c.LocalAddr().String(); s.Address != want {
+				t.Errorf("from %s, want %s", s.Address, want)
+			}
+		})
+	}
+}
+
+// TestWhySilentNetwork loses packets in a network namespace, and has a client's machine forget a connection.
+func TestWhySilentNetwork(t *testing.T) {
+	n := newNetwork(t)
+	nft := func(rules string) error {
+		cmd := exec.Command("ip", "netns", "exec", n.ns, "nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(rules)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return errors.Join(err, errors.New(string(out)))
+		}
+		return nil
+	}
+	const drop = `table inet lw {
+	chain in { type filter hook input priority 0; policy drop; }
+	chain out { type filter hook output priority 0; policy drop; }
+}
+`
+	if err := nft(drop + "delete table inet lw\n"); err != nil {
+		t.Skipf("no nftables here: %v", err)
+	}
+	start := func(t *testing.T, h Heartbeat) (*Gateway, *recorder, net.Conn) {
+		r := new(recorder)
+		g := startGateway(t, Config{Addr: n.near + ":0", Loops: 1, MaxConns: 10, MaxMemory: -1, UserTimeout: -1, Endpoints: []Endpoint{r.watch(Endpoint{Path: "/", Heartbeat: h})}})
+		c, err := dialIn(n.ns, g.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := c.Write(ws.AppendRequest(nil, &ws.Dial{Host: "x", Target: "/"}, [16]byte{})); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1024)
+		if k, err := c.Read(b); err != nil || k < 12 || string(b[9:12]) != "101" {
+			t.Fatalf("the handshake got %q, %v", b[:k], err)
+		}
+		return g, r, c
+	}
+	t.Run("heartbeat", func(t *testing.T) {
+		g, _, _ := start(t, Heartbeat{Ping: time.Second, Timeout: 3 * time.Second})
+		if err := nft(drop); err != nil {
+			t.Fatal(err)
+		}
+		s := ended(t, g)
+		if err := nft("delete table inet lw\n"); err != nil {
+			t.Error(err)
+		}
+		wantWhy(t, s, "The network went silent: our ping of ", "heartbeat_timeout (1008)", "opened pinged ended")
+		if e := s.Evidence; e.Unacked != 2 || e.Timeouts < 1 || !strings.Contains(s.Why, "was sent again ") || !strings.Contains(s.Why, "was never acknowledged. Nothing had come for 3 s.") {
+			t.Errorf("why: %s, evidence %+v", s.Why, e)
+		}
+	})
+	t.Run("forgotten", func(t *testing.T) {
+		g, r, c := start(t, Heartbeat{Ping: -1, Timeout: -1})
+		if err := nft(drop); err != nil {
+			t.Fatal(err)
+		}
+		reset(c.(*net.TCPConn)) // which nobody hears
+		if err := r.last().Send(ws.OpText, []byte("is anybody there?")); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "what is not acknowledged", func() bool {
+			waits := make(chan bool, 1)
+			if err := g.call(r.last().id, func(f *front) {
+				i, ok := f.l.Find(r.last().id)
+				if !ok {
+					waits <- false
+					return
+				}
+				x, _ := f.l.Info(i)
+				waits <- x.Unacked > 0
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return <-waits
+		})
+		if err := nft("delete table inet lw\n"); err != nil {
+			t.Fatal(err)
+		}
+		s := ended(t, g)
+		wantWhy(t, s, "reset while 19 bytes of ours were on their way", "reset: ECONNRESET", "opened ended")
+		if e := s.Evidence; e.Unacked != 19 {
+			t.Errorf("evidence: %+v", e)
+		}
+	})
+}
+
+// TestRecorderNoRoom has a file system without room for the record, and one that may not be written.
+func TestRecorderNoRoom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "none", dir).CombinedOutput(); err != nil {
+		t.Skipf("no small file system here: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	_, err := New(Config{Loops: 1, MaxConns: 10, FlightRecorder: FlightRecorder{Bytes: 1 << 20, Dir: dir}})
+	if err == nil || !strings.Contains(err.Error(), "flight recorder: write ") || !strings.Contains(err.Error(), "no space left on device") {
+		t.Errorf("a full disk: %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if out, err := exec.Command("mount", "-o", "remount,ro", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, err = New(Config{Loops: 1, MaxConns: 10, FlightRecorder: FlightRecorder{Bytes: 1 << 14, Dir: dir}})
+	if err == nil || !strings.Contains(err.Error(), "read-only file system") {
+		t.Errorf("a disk that is read only: %v", err)
+	}
+}
