@@ -48,6 +48,12 @@ func (c *crowd) state() string {
 	return best
 }
 
+// serves says whether they are of a net/http server and wait for the next request of a client that is there: more of them are more
+// clients.
+func (c *crowd) serves() bool {
+	return c.leaked == 0 && c.own < 0 && c.frames[len(c.frames)-1].Function == "net/http.(*conn).serve" && strings.HasPrefix(c.state(), "IO wait")
+}
+
 func (c *crowd) wait() (longest time.Duration) {
 	for _, g := range c.members {
 		longest = max(longest, g.Wait)
@@ -178,7 +184,11 @@ func askGoroutines(e *Evidence) []Finding {
 	crowds := crowdsOf(e, p)
 	var bad []*crowd
 	for _, key := range slices.Sorted(maps.Keys(crowds)) {
-		if c := crowds[key]; c.grows || c.leaked > 0 || c.stuckFor() {
+		c := crowds[key]
+		if c.serves() {
+			continue
+		}
+		if c.grows || c.leaked > 0 || c.stuckFor() {
 			bad = append(bad, c)
 		}
 	}
@@ -218,7 +228,7 @@ func stuckFunctions(e *Evidence) map[string]bool {
 	p := e.places()
 	functions := map[string]bool{}
 	for _, c := range crowdsOf(e, p) {
-		if !c.grows && c.leaked == 0 {
+		if !c.grows && c.leaked == 0 || c.serves() {
 			continue
 		}
 		for _, f := range c.frames {
