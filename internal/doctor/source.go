@@ -144,7 +144,6 @@ func (l *sourceLoader) load(dir, pkg string) *types.Package {
 	}
 	var list []parsed
 	mains := 0
-	ctx := build.Default
 	for _, e := range entries {
 		name := e.Name()
 		if e.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
@@ -155,7 +154,6 @@ func (l *sourceLoader) load(dir, pkg string) *types.Package {
 		if err != nil || l.count >= mostSourceFiles || l.bytes+int64(len(b)) > mostSourceBytes {
 			continue
 		}
-		ctx.OpenFile = nil
 		f, err := parser.ParseFile(l.s.set, full, b, parser.SkipObjectResolution|parser.ParseComments)
 		if f == nil || err != nil && len(f.Decls) == 0 {
 			continue
