@@ -1,11 +1,13 @@
 // Command trace measures what tracing connections costs the server, and whether its events are all told.
 //
-// A bare loop accepts connections on loopback, reads the client's FIN and closes, in a process of its own. The rounds with
-// tracing and without alternate. What the kernel does for the server is charged on loopback to whoever made it do so, often the client's
-// process: so the added cost is that of both processes together, and it is held against what the server's spends without.
+// A bare loop accepts connections on loopback, reads the client's FIN and closes, in a process of its own. The rounds
+// with tracing and without alternate. What the kernel does for the server is charged on loopback to whoever made it do
+// so, often the client's process: so the added cost is that of both processes together, and it is held against what the
+// server's spends without.
 //
-// On a machine that does other work the difference of two rounds is mostly noise. So a round of its own adds up what tracing spends: the kernel's
-// clock of the probes (BPF_ENABLE_STATS), and the processor time of the thread that reads events, and of Tag.
+// On a machine that does other work the difference of two rounds is mostly noise. So a round of its own adds up what
+// tracing spends: the kernel's clock of the probes (BPF_ENABLE_STATS), and the processor time of the thread that reads
+// events, and of Tag.
 //
 //	go run ./bench/trace            # A/B rounds, then 10,000 connections a second for 30 s
 package main

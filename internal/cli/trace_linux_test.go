@@ -118,6 +118,7 @@ func conn(t *testing.T, l *net.TCPListener) (client string, end func(reset bool)
 }
 
 func TestTraceLive(t *testing.T) {
+	t.Parallel()
 	l, port := traced(t)
 	p := startTracing(t, "--port", port, "--json")
 	p.needProbes(t)
@@ -175,6 +176,7 @@ func TestTraceLive(t *testing.T) {
 }
 
 func TestTraceSummary(t *testing.T) {
+	t.Parallel()
 	l, port := traced(t)
 	p := startTracing(t, "--port", port, "--summary", "--for", "10m", "--json", "--netns", fmt.Sprint(os.Getpid()))
 	p.needProbes(t)
@@ -214,6 +216,7 @@ func TestTraceSummary(t *testing.T) {
 }
 
 func TestTraceConn(t *testing.T) {
+	t.Parallel()
 	l, port := traced(t)
 	client, end := conn(t, l)
 	p := startTracing(t, "--port", port, "--conn", client)
@@ -242,6 +245,7 @@ func TestTraceConn(t *testing.T) {
 
 // TestTraceUnprivileged works at the level below, and says what is missing.
 func TestTraceUnprivileged(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("becoming somebody else needs root")
 	}

@@ -47,6 +47,12 @@ func SocketPeer(fd int) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// IsMPTCP reports whether a socket of the calling thread's table speaks Multipath TCP.
+func IsMPTCP(fd int) bool {
+	p, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	return err == nil && p == unix.IPPROTO_MPTCP
+}
+
 // UnreadBytes is how many received bytes nobody has read yet of a socket of the calling thread's table.
 func UnreadBytes(fd int) (int, error) {
 	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)

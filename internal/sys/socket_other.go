@@ -13,6 +13,9 @@ func SocketCookie(int) (uint64, error) { return 0, ErrUnsupported }
 // SocketInfo answers ErrUnsupported on this system.
 func SocketInfo(int) (TCPInfo, error) { return TCPInfo{}, ErrUnsupported }
 
+// IsMPTCP is false on this system.
+func IsMPTCP(int) bool { return false }
+
 // UnreadBytes answers ErrUnsupported on this system.
 func UnreadBytes(int) (int, error) { return 0, ErrUnsupported }
 

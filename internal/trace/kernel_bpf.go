@@ -221,6 +221,9 @@ func (k *kernel) close() error {
 }
 
 func (k *kernel) trackListener(fd int) error {
+	if sys.IsMPTCP(fd) {
+		return fmt.Errorf("trace the listener %d: it speaks MPTCP, and its connections are not copies of it: make it with net.ListenConfig.SetMultipathTCP(false)", fd)
+	}
 	// An empty record, which the kernel copies into every connection that is accepted.
 	var empty [unsafe.Sizeof(probesLife{})]byte
 	if err := sys.PutSocketStorage(k.lives.FD(), fd, empty[:]); err != nil {
@@ -409,7 +412,8 @@ func (k *kernel) begin(h *probesHead, p *probesPlace) {
 	}
 }
 
-// bootTime is the wall clock's time at 0 of the kernel's monotonic clock. It is asked for anew now and then: the wall clock may be set.
+// bootTime is the wall clock's time at 0 of the kernel's monotonic clock. It is asked for anew now and then: the wall
+// clock may be set.
 type bootTime time.Time
 
 func boot() bootTime { return bootTime(time.Now().Add(-sys.Monotonic())) }

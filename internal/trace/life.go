@@ -71,8 +71,8 @@ func (p Path) MarshalJSON() ([]byte, error) {
 	return json.Marshal(names)
 }
 
-// Life is the record of one connection, as seen from its server's side. What its level can't see is zero; the times of what did
-// not happen are zero.
+// Life is the record of one connection, as seen from its server's side. What its level can't see is zero; the times of
+// what did not happen are zero.
 type Life struct {
 	Level   Level
 	Session [16]byte // what Tag or Closing called it; zero if neither did

@@ -158,21 +158,23 @@ func (t *Tracer) Level() Level { return t.level }
 // Refused are the higher levels that were tried, and why they are not to be had.
 func (t *Tracer) Refused() []Refusal { return t.refused }
 
-// TrackListener traces the connections that a listener accepts from now on; of a TCP socket, not an MPTCP one (as the Go
-// standard library listens by default), whose connections are others' copies. fd stays the caller's. A descriptor of a connection that is
-// established is taken likewise, after a handover: that connection alone is traced. Below LevelBPF there is nothing to do.
+// TrackListener traces the connections that a listener accepts from now on. An MPTCP socket, as the Go standard library
+// makes by default, is an error: its connections are not copies of it. fd stays the caller's. A descriptor of a
+// connection that is established is taken likewise, after a handover: that connection alone is traced. Below LevelBPF
+// there is nothing to do.
 func (t *Tracer) TrackListener(fd int) error { return t.source.trackListener(fd) }
 
 // Tag gives the connection fd an id that all of its later events carry, its end included, at LevelBPF; below that
-// Closing does. Zero takes the id away. It is one system call, allocates nothing, does not block, and uses two descriptors: fd, and one of Descriptors.
+// Closing does. Zero takes the id away. It is one system call, allocates nothing, does not block, and uses two
+// descriptors: fd, and one of Descriptors.
 func (t *Tracer) Tag(fd int, id [16]byte) error { return t.source.tag(fd, id) }
 
 // Closing tells what the connection's own process saw of it, right before fd is closed. Below LevelBPF that is what its
 // end is judged by; at LevelBPF the kernel knows better, and Closing does nothing.
 func (t *Tracer) Closing(fd int, id [16]byte, seen Seen) error { return t.source.closing(fd, id, seen) }
 
-// Look is the record of the connection fd so far, with the kernel's present figures: how often what it sent last was sent anew, and what
-// is not acknowledged. It does not block. At LevelBPF fd has to be traced.
+// Look is the record of the connection fd so far, with the kernel's present figures: how often what it sent last was
+// sent anew, and what is not acknowledged. It does not block. At LevelBPF fd has to be traced.
 func (t *Tracer) Look(fd int) (Life, error) {
 	l, err := t.source.look(fd)
 	if err == nil {

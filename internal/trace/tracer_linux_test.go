@@ -284,6 +284,27 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// TestMultipath has a listener refused whose connections would be traced not at all.
+func TestMultipath(t *testing.T) {
+	t.Parallel()
+	tracer := start(t, Options{}, nil)
+	needBPF(t, tracer)
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(true)
+	l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	conn := fd(t, l.(*net.TCPListener))
+	if !sys.IsMPTCP(conn) {
+		t.Skip("this kernel makes no MPTCP sockets")
+	}
+	if err := tracer.TrackListener(conn); err == nil || !strings.Contains(err.Error(), "SetMultipathTCP(false)") {
+		t.Errorf("TrackListener of an MPTCP socket = %v", err)
+	}
+}
+
 // TestUntold has the ends of closed connections told of which the kernel says nothing, and bounds them.
 func TestUntold(t *testing.T) {
 	var told []uint64
