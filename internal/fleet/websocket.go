@@ -122,8 +122,9 @@ func (w *crew) read(i uint32, m *member, b []byte) {
 				w.k.closed.Add(1)
 				m.phase = phaseOver
 			}
-			// The server closes the stream first (RFC 6455 section 7.1.1), so that TIME_WAIT is its.
-			w.l.SetTimer(i, 2*time.Second)
+			// The server closes the stream first (RFC 6455 section 7.1.1), so that TIME_WAIT is its. One that does not must
+			// not keep the client's place for long.
+			w.l.SetTimer(i, 500*time.Millisecond)
 		}
 	}
 	switch {

@@ -175,6 +175,8 @@ func (r *run) endStep(ctx context.Context, b *stepBegin, x stretch) Summary {
 func (b *stepBegin) summary(t totals, now time.Duration, wanted int64) Summary {
 	all := b.measured.all()
 	attempts := t.attempted - b.t.attempted + t.sent - b.t.sent
+	// What was under way when the step began may have failed in it.
+	attempts += b.t.pending + max(0, b.t.sent-b.t.done-b.t.exchangesFailed)
 	if t.sent == b.t.sent { // conns are all there is to it: each that stood may have been lost
 		attempts += b.t.open
 	}
