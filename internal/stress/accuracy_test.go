@@ -230,7 +230,7 @@ func measure(t testing.TB, host string, conns int, rate float64, d time.Duration
 // measured at the same time, so that a machine that is busy with something else widens the bound by what it took. There are
 // three tries: what is off is so each time.
 func TestAccuracy(t *testing.T) {
-	long := 3 * time.Second
+	long := 2 * time.Second
 	if *printed {
 		long = 30 * time.Second
 	}

@@ -71,6 +71,8 @@ func TestRequestHead(t *testing.T) {
 		Headers: []Header{{"X-Load", "a b"}, {"Cookie", "k=v"}},
 	}
 	carryOutUntil(t, decode(t, "ws://"+host+"/a%20path?q=1", "timeout: 20s\nscenarios: [hold]\nstages: [{kind: ramp, to: 1, for: 0s}, {kind: soak}]"), o, done(0, 1))
+	mu.Lock()
+	defer mu.Unlock()
 	for name, want := range map[string]string{"X-Load": "a b", "Cookie": "k=v", "Origin": "https://example.com"} {
 		if got := seen.Header.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
