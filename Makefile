@@ -120,6 +120,10 @@ bench-push: ## measure clients of the Centrifuge protocol into bench/PUSH.md; BE
 bench-stress: build ## measure the load tester beside wrk, tsung and k6, as far as they are installed, into bench/STRESS.md; BENCHARGS='-million 1000000' and the like
 	$(GO) run ./bench/stress -longwire bin/longwire -out bench/STRESS.md $(BENCHARGS)
 
+.PHONY: bench-accuracy
+bench-accuracy: ## hold the load tester's percentiles and breaking points against servers that know better, in half an hour; needs an idle machine
+	$(GO) test -count=1 -timeout 90m -v -run '^Test(Accuracy|BreakingPoint)$$' ./internal/stress -stress.figures -stress.breaks 10 | grep --line-buffered -E 'figure:|try [0-9]|^(ok|FAIL)|--- (FAIL|SKIP)'
+
 .PHONY: bench-client
 bench-client: ## measure the clients in Go and JavaScript for docs/clients.md, in 9 minutes; as root with a line that fails
 	$(GO) test -count=1 -timeout 15m -v -run '^Test(Detection|SilentLine|FalseAlarms|LossyLine|Outage|OutageOnSockets|Leaks|LeaksOnSockets|IdleCost|JavaScriptLine)$$' ./client -client.figures | grep --line-buffered -E 'figure:|^(ok|FAIL)|--- (FAIL|SKIP)'
