@@ -75,12 +75,14 @@ generate: ## write the generated files anew
 	$(GO) run ./cmd/longwire config --markdown > docs/options.md.new
 	mv docs/options.md.new docs/options.md
 	$(GO) generate ./internal/trace
+	$(GO) run ./deploy/dashboards
 
 .PHONY: generated
 generated:
 	@$(GO) run ./cmd/longwire config --markdown | diff -u docs/options.md - \
 		|| { echo "check: docs/options.md is out of date: make generate"; exit 1; }
 	@scripts/probes --check
+	@$(GO) run ./deploy/dashboards -check
 	@if [ -d clients/js/node_modules ]; then scripts/chat-js --check; else echo "check: clients/js/node_modules is not there: lib.js of examples/chat is not checked"; fi
 
 .PHONY: fuzz

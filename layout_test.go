@@ -76,6 +76,9 @@ var layout = map[string]row{
 	"internal/cli":     {imports: ". engine/memengine internal/api internal/avalanche/lab internal/config internal/demo internal/doctor internal/hook internal/metrics internal/stress internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
+	// What generates the dashboards.
+	"deploy/dashboards": {process: true},
+
 	// Examples are users of the library.
 	"examples/hello": {imports: ". ws", process: true},
 	"examples/chat":  {imports: ". ws", process: true},
