@@ -47,13 +47,14 @@ func main() {
 	long := flag.Duration("for", 30*time.Second, "how long events are counted at the end; 0 is not at all")
 	rate := flag.Int("rate", 10000, "connections a second")
 	out := flag.String("json", "", "write the result to this file, too")
+	kernel := flag.Bool("memory", true, "measure the kernel's memory of a traced connection, too")
 	longwire := flag.String("longwire", "", "measure a gateway of this binary, too")
 	flag.Parse()
 	var err error
 	if *serving != "" {
 		err = serve(*serving)
-	} else {
-		err = measure(strings.Split(*modes, ","), *rounds, *each, *long, *rate, *out, *longwire)
+	} else if err = measure(strings.Split(*modes, ","), *rounds, *each, *long, *rate, *out, *longwire); err == nil && *kernel {
+		err = memory()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "trace:", err)

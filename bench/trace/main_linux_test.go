@@ -37,6 +37,9 @@ func TestRounds(t *testing.T) {
 			t.Errorf("%s: probes %v, Tag %v µs", mode, r.Probes, r.Tag)
 		}
 	}
+	if err := memory(); err != nil {
+		t.Error(err)
+	}
 	if _, err := run("sideways", time.Millisecond, 1); err == nil || strings.Contains(err.Error(), "panic") {
 		t.Errorf("an unknown mode: %v", err)
 	}
