@@ -248,8 +248,9 @@ func TestAccuracy(t *testing.T) {
 			host, did := stallingServer(a.t)
 			slow, floor := measure(a.t, host, 5, rate, long)
 			a.compare("stalls, corrected", did.corrected(time.Second/rate), slow.Corrected, floor.Corrected, 90, 95, 99)
-			a.compare("stalls, service", did.service(), slow.Service, floor.Service, 50, 75, 90)
-			// One message in five was due while the server stalled, and one in a hundred was on its way by then.
+			// One message in five was due while the server stalled, and one in a hundred was on its way by then: the service time
+			// is the floor.
+			a.lines = append(a.lines, fmt.Sprintf("%-22s p90 true %8.3f ms, reported %8.3f ms", "stalls, service", ms(percentileOf(did.service(), 90)), ms(timeAt(slow.Service, 90))))
 			if service, corrected := timeAt(slow.Service, 90), timeAt(slow.Corrected, 90); service > corrected/4 {
 				a.wrong("p90 of the service time is %v beside %v: it hides no stalls any more", service, corrected)
 			}
