@@ -32,6 +32,8 @@ type site struct {
 	allocs  []float64 // objects allocated since the start
 	// allocBytes are theirs.
 	allocBytes []float64
+	// swells says that single objects became large meanwhile, by size and not by number: 16 KiB and more on average.
+	swells bool
 }
 
 // sitesOf arranges the profiles by site.
@@ -43,6 +45,8 @@ func sitesOf(e *Evidence, p places) map[string]*site {
 		own    int
 		bytes  []float64
 		key    string
+		// What it had allocated at the first look and at the last.
+		made, madeBytes [2]int64
 	}
 	stacks := map[string]*stackSeries{}
 	for i, h := range e.Heap {
@@ -72,13 +76,20 @@ func sitesOf(e *Evidence, p places) map[string]*site {
 			if st == nil {
 				st = &stackSeries{frames: s.Frames, own: own, bytes: make([]float64, n), key: key}
 				stacks[id] = st
+				if i == 0 {
+					st.made[0], st.madeBytes[0] = s.AllocObjects, s.AllocBytes
+				}
 			}
 			st.bytes[i] += float64(s.Bytes)
+			st.made[1], st.madeBytes[1] = s.AllocObjects, s.AllocBytes
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(stacks)) {
 		st := stacks[id]
 		g := sites[st.key]
+		if made, bytes := st.made[1]-st.made[0], st.madeBytes[1]-st.madeBytes[0]; made > 0 && bytes >= 2<<20 && bytes/made >= 16<<10 {
+			g.swells = true
+		}
 		if grown := st.bytes[n-1] - st.bytes[0]; g.frames == nil || grown > g.most {
 			g.frames, g.own, g.most = st.frames, st.own, grown
 		}
@@ -153,13 +164,6 @@ func (t trend) surely() bool {
 	return t.confidence >= 0.999 && !t.fell && !t.levelling && t.last-t.first >= 512<<10
 }
 
-// swells says whether single objects of a site became large: by size and not by number.
-func (g *site) swells() bool {
-	n := len(g.bytes) - 1
-	made, bytes := g.allocs[n]-g.allocs[0], g.allocBytes[n]-g.allocBytes[0]
-	return made > 0 && bytes >= 2<<20 && bytes/made >= 16<<10
-}
-
 // heapTrend is the trend of all that is alive, as the runtime counts it right after the collections that the doctor asked for.
 // The zero trend is unknown: between collections, what is dead is counted too.
 func heapTrend(e *Evidence) trend {
@@ -205,7 +209,7 @@ func askHeap(e *Evidence) []Finding {
 			continue
 		}
 		n := len(g.bytes) - 1
-		swells := g.swells()
+		swells := g.swells
 		if g.bytes[n] <= g.bytes[0] && !swells {
 			continue
 		}
@@ -364,10 +368,14 @@ var constructs = map[string]bool{"NewRequest": true, "NewRequestWithContext": tr
 
 // heapFinding is about one line; list are the sites whose memory it keeps.
 func heapFinding(e *Evidence, g *growing, list []*growing) Finding {
-	slope, grown, confidence := g.slope, g.last-g.first, g.confidence
+	slope, grown, confidence := max(0, g.slope), g.last-g.first, g.confidence
 	objects := g.objects[len(g.objects)-1] - g.objects[0]
 	f := Finding{Severity: Major, Line: g.line, Confidence: confidence, PerHour: slope * 3600, rank: 50}
 	f.Sentence = fmt.Sprintf("the heap grows by %s an hour and does not let go: %s", bytesText(slope*3600), g.line)
+	if slope == 0 {
+		f.Sentence = fmt.Sprintf("objects of a pool get larger each time: %s", g.line)
+		f.Confidence = 0.9
+	}
 	if g.where != "" {
 		f.Sentence += ", " + g.where
 	}

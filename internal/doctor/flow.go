@@ -616,6 +616,14 @@ func (k *follower) foreign(e ast.Expr, c *ast.CallExpr, arg int, t trail) {
 			_, holder = s.root(sel.X)
 		}
 		k.keep(c, t, rankContainer, "kept by "+calledText(c), holder)
+		if id, ok := ast.Unparen(e).(*ast.Ident); ok && name == "Put" && len(c.Args) == 1 {
+			l := s.line(c, "goes back to the pool here with all it has")
+			if i := slices.IndexFunc(k.found, func(f Keep) bool { return f.Line.same(l) }); i >= 0 {
+				if o := s.object(id); o != nil && !s.emptied(o, nil) {
+					k.found[i].pool = l
+				}
+			}
+		}
 	case pkg == "" && name != "" && name[0] >= 'A' && name[0] <= 'Z' && (strings.HasPrefix(name, "Add") || strings.HasPrefix(name, "Push") || strings.HasPrefix(name, "Put") || strings.HasPrefix(name, "Set") || strings.HasPrefix(name, "Register")):
 		k.keep(c, t, rankArgument, "given to "+calledText(c), nil)
 	}
@@ -733,7 +741,7 @@ func (k *follower) store(lhs ast.Expr, st ast.Stmt, t trail) {
 		k.keep(st, t, rank, verb+" "+name, holder)
 		if root != nil && !isGlobal(root) {
 			// The field's owner may itself be kept, or go back to a pool as it is.
-			if put := s.pooled(root, 0); put.known() && len(k.found) > l && !s.bounds(holder).shrunk && !s.overwritten(holder) {
+			if put := s.pooled(root, 0); put.known() && len(k.found) > l && !s.emptied(root, holder) {
 				k.found[l].pool = put
 			}
 			if !s.isParameter(root) && !s.isAlias(root) {
@@ -840,14 +848,19 @@ func (s *Source) inLoop(n ast.Node) bool {
 
 // pooled is where a variable goes back to a sync.Pool: itself, or what it is an argument or the receiver for.
 func (s *Source) pooled(o types.Object, depth int) (put Line) {
+	if put = s.pooledInside(o); put.known() || depth > 3 {
+		return put
+	}
 	for _, id := range s.uses[o] {
 		if c, ok := s.parents[id].(*ast.CallExpr); ok && slices.Contains(c.Args, ast.Expr(id)) {
-			if pkg, name := s.callName(c); pkg == "" && name == "Put" && len(c.Args) == 1 && len(s.callee(c)) == 0 {
-				put = s.line(c, "goes back to the pool here")
+			for _, d := range s.callee(c) {
+				if v := parameter(s, d.Type, slices.Index(c.Args, ast.Expr(id))); v != nil && v != o {
+					put = s.pooledInside(v)
+				}
 			}
 		}
 	}
-	if put.known() || depth > 3 || !s.isParameter(o) {
+	if put.known() || !s.isParameter(o) {
 		return put
 	}
 	d, ok := s.enclosingOf(o).(*ast.FuncDecl)
@@ -870,39 +883,65 @@ func (s *Source) pooled(o types.Object, depth int) (put Line) {
 	return put
 }
 
-// overwritten says whether the struct that a field belongs to is ever assigned as a whole: *x = T{}.
-func (s *Source) overwritten(field types.Object) bool {
-	for _, name := range sortedKeys(s.files) {
-		found := false
-		ast.Inspect(s.files[name], func(n ast.Node) bool {
-			a, ok := n.(*ast.AssignStmt)
-			if !ok {
-				return !found
+// pooledInside is where an argument of a function goes back to a pool in its body.
+func (s *Source) pooledInside(o types.Object) (put Line) {
+	for _, id := range s.uses[o] {
+		if c, ok := s.parents[id].(*ast.CallExpr); ok && slices.Contains(c.Args, ast.Expr(id)) {
+			if pkg, name := s.callName(c); pkg == "" && name == "Put" && len(c.Args) == 1 && len(s.callee(c)) == 0 {
+				put = s.line(c, "goes back to the pool here")
 			}
-			for _, l := range a.Lhs {
-				star, ok := ast.Unparen(l).(*ast.StarExpr)
-				if !ok {
-					continue
+		}
+	}
+	return put
+}
+
+// emptied says whether a variable, or any other of its type, is emptied somewhere: by a method that is named so, by truncating or clearing
+// the field that holds what it has (any, if that is nil), or by overwriting it as a whole.
+func (s *Source) emptied(o, field types.Object) bool {
+	same := func(e ast.Expr) bool {
+		root, _ := s.root(e)
+		if root == nil {
+			return false
+		}
+		known := root.Type() != nil && root.Type() != types.Typ[types.Invalid] && o.Type() != nil
+		return root == o || known && types.Identical(root.Type(), o.Type())
+	}
+	found := false
+	for _, name := range sortedKeys(s.files) {
+		ast.Inspect(s.files[name], func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				if sel, ok := ast.Unparen(n.Fun).(*ast.SelectorExpr); ok {
+					what := strings.ToLower(sel.Sel.Name)
+					for _, w := range []string{"reset", "truncate", "clear"} {
+						found = found || strings.Contains(what, w) && same(sel.X)
+					}
 				}
-				tv, ok := s.info.Types[star.X]
-				if !ok || tv.Type == nil {
-					continue
+				if s.isBuiltin(n, "clear") && len(n.Args) == 1 && same(n.Args[0]) {
+					_, holder := s.root(n.Args[0])
+					found = found || field == nil || holder == field
 				}
-				if p, ok := tv.Type.Underlying().(*types.Pointer); ok {
-					if st, ok := p.Elem().Underlying().(*types.Struct); ok {
-						for f := range st.Fields() {
-							found = found || origin(f) == field
+			case *ast.AssignStmt:
+				for i, l := range n.Lhs {
+					switch x := ast.Unparen(l).(type) {
+					case *ast.StarExpr:
+						found = found || same(x)
+					case *ast.SelectorExpr:
+						if _, holder := s.root(x); len(n.Rhs) == len(n.Lhs) && same(x) && (field == nil || holder == field) && s.emptier(n.Rhs[i], holder) {
+							found = true
+						}
+					case *ast.Ident:
+						// b = b[:0]
+						if sl, ok := ast.Unparen(n.Rhs[min(i, len(n.Rhs)-1)]).(*ast.SliceExpr); ok && s.object(x) == o && same(sl.X) {
+							found = true
 						}
 					}
 				}
 			}
 			return !found
 		})
-		if found {
-			return true
-		}
 	}
-	return false
+	return found
 }
 
 // callsOf visits the calls of a function of the program's own.

@@ -187,6 +187,58 @@ func handle(b []byte) {
 	}
 }
 
+// TestPooled finds where an object goes back to its pool with what was appended to it.
+func TestPooled(t *testing.T) {
+	const head = "package main\nimport \"sync\"\ntype req struct { tags []string }\nvar pool = sync.Pool{New: func() any { return &req{} }}\nvar buffers sync.Pool\n"
+	for _, c := range []struct {
+		name, text string
+		found      bool
+	}{
+		{"right there", `func handle() {
+	r := pool.Get().(*req)
+	r.tags = append(r.tags, "x") // frame 0
+	pool.Put(r) // KEPT
+}`, true},
+		{"by helpers", `func get() *req { return pool.Get().(*req) }
+func put(r *req) {
+	pool.Put(r) // KEPT
+}
+func handle() {
+	r := get()
+	defer put(r)
+	r.tags = append(r.tags, "x") // frame 0
+}`, true},
+		{"emptied before", `func handle(r *req) {
+	r.tags = append(r.tags, "x") // frame 0
+	r.tags = r.tags[:0]
+	pool.Put(r)
+}`, false},
+		{"a buffer that is not reset", `func handle() {
+	b := buffers.Get().(*bytes.Buffer)
+	b.WriteString("x") // frame 0 below bytes.(*Buffer).grow
+	buffers.Put(b) // KEPT
+}`, true},
+		{"a buffer that is reset", `func handle() {
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	b.WriteString("x") // frame 0 below bytes.(*Buffer).grow
+	buffers.Put(b)
+}`, false},
+		{"overwritten before", `func handle(r *req) {
+	r.tags = append(r.tags, "x") // frame 0
+	*r = req{}
+	pool.Put(r)
+}`, false},
+	} {
+		s, frames, own, kept := loadText(t, head+c.text)
+		keeps := s.keeps(frames, own, places{root: "/go/src/"})
+		i := slices.IndexFunc(keeps, func(k Keep) bool { return k.pool.known() })
+		if (i >= 0) != c.found || i >= 0 && !slices.Contains(kept, keeps[i].pool.Line) {
+			t.Errorf("%s: %+v, want %v", c.name, keeps, kept)
+		}
+	}
+}
+
 func describe(keeps []Keep) (list []string) {
 	for _, k := range keeps {
 		list = append(list, fmt.Sprintf("%d (%s, rank %d)", k.Line.Line, k.What, k.rank))
