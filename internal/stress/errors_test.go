@@ -210,3 +210,14 @@ func TestInterrupt(t *testing.T) {
 		})
 	}
 }
+
+// TestInterruptOpening has a run end while conns are being opened that will never stand: they are given up, whatever the
+// timeout is.
+func TestInterruptOpening(t *testing.T) {
+	s := decode(t, "ws://"+serve(t, nil, hushed)+"/", "timeout: 1h\nscenarios: [hold]\nstages: [{kind: ramp, to: 5, for: 0s}, {kind: soak}]")
+	r := carryOutUntil(t, s, Options{Every: 20 * time.Millisecond}, func(s Sample) bool { return s.Pending == 5 })
+	last := r.Samples[len(r.Samples)-1]
+	if r.Conns.Attempted != 5 || r.Conns.Opened != 0 || r.Conns.Failed != 0 || last.Pending != 0 || last.At-r.Elapsed > 5 {
+		t.Errorf("conns %+v, in the end %+v after %g s", r.Conns, last, r.Elapsed)
+	}
+}

@@ -224,3 +224,61 @@ func carryOutUntil(t testing.TB, s Script, o Options, enough func(Sample) bool) 
 	}
 	return r
 }
+
+// TestQuiet has conns that only stand be no reason to break a step or a level: nothing is begun in those that follow the first,
+// and no error is known of that.
+func TestQuiet(t *testing.T) {
+	host := gateway(t, nil)
+	s := decode(t, "ws://"+host+"/echo", "timeout: 20s\nscenarios: [hold]\nthresholds: errors<1%\nfind: {of: conns, from: 10, step: 10, to: 20, for: 20ms, hold: 40ms, rest: 10ms}")
+	r := carryOut(t, s, Options{})
+	if b := r.Breaking; b == nil || b.Early || !b.Confirmed || b.Lowest != nil || b.Highest == nil || b.Highest.Level != 20 || b.Highest.Failed > 0 || r.Unit != "conns" {
+		t.Errorf("the search came to %+v %s", r.Breaking, r.Unit)
+	}
+	s = decode(t, "ws://"+host+"/echo", "timeout: 20s\nscenarios: [{kind: echo, think: 1h}]\nthresholds: errors<1%,p99<1h\nstages: [{kind: ramp, to: 5, for: 200ms}, {kind: soak, for: 100ms}, {kind: soak, for: 100ms}]")
+	r = carryOut(t, s, Options{})
+	for i, x := range r.Steps {
+		if x.Broken || len(r.Steps) != 3 {
+			t.Errorf("step %d of %d: %+v", i, len(r.Steps), x)
+		}
+	}
+	// The whole run is another matter: what was not measured did not hold.
+	s = decode(t, "ws://"+host+"/echo", "timeout: 20s\nscenarios: [hold]\nthresholds: p99<1h\nstages: [{kind: ramp, to: 5, for: 0s}, {kind: soak, for: 50ms}]")
+	if r = carryOut(t, s, Options{}); r.Held || len(r.Checks) != 1 || r.Checks[0].Value != nil {
+		t.Errorf("held %v: %+v", r.Held, r.Checks)
+	}
+}
+
+// TestStages has conns and rates go where stages of every kind take them, and steps be written down in order.
+func TestStages(t *testing.T) {
+	host := gateway(t, nil)
+	s := decode(t, "ws://"+host+"/echo", `
+timeout: 20s
+scenarios: [echo]
+stages:
+  - {kind: ramp, to: 10, for: 200ms}
+  - {kind: step, to: 30, by: 10, every: 200ms}
+  - {kind: ramp, of: rate, to: 100, for: 200ms}
+  - {kind: spike, of: rate, to: 300, for: 200ms}
+  - {kind: spike, to: 60, for: 400ms}
+  - {kind: soak, for: 400ms}
+  - {kind: ramp, of: rate, to: 0, for: 100ms}
+  - {kind: ramp, to: 5, for: 200ms}
+`)
+	r := carryOut(t, s, Options{Every: 50 * time.Millisecond})
+	want := []Step{
+		{Stage: "ramp", Conns: 10}, {Stage: "step", Conns: 20}, {Stage: "step", Conns: 30}, {Stage: "ramp", Conns: 30, Rate: 100}, {Stage: "spike", Conns: 30, Rate: 300},
+		{Stage: "spike", Conns: 60, Rate: 100}, {Stage: "soak", Conns: 30, Rate: 100}, {Stage: "ramp", Conns: 30}, {Stage: "ramp", Conns: 5},
+	}
+	if len(r.Steps) != len(want) {
+		t.Fatalf("%d steps, want %d: %+v", len(r.Steps), len(want), r.Steps)
+	}
+	for i, w := range want {
+		if g := r.Steps[i]; g.Stage != w.Stage || g.Conns != w.Conns || g.Rate > w.Rate+1 || g.Rate < w.Rate-1 {
+			t.Errorf("step %d is %s to %d conns at %g/s, want %s to %d at %g/s", i, g.Stage, g.Conns, g.Rate, w.Stage, w.Conns, w.Rate)
+		}
+	}
+	o := r.Scenarios[0]
+	if o.Conns.Wanted != 60 || o.Conns.Peak > 60 || o.Conns.Peak < 30 || o.Due < 153 || o.Due > 157 || r.Errors["exchange_unsent"]+o.Done != o.Due {
+		t.Errorf("%+v, errors %v; want 155 due", o, r.Errors) // 10 + 60 + 40 + 40 + 5
+	}
+}
