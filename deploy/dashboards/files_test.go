@@ -31,6 +31,7 @@ func passes(t *testing.T, name string, args ...string) string {
 
 // TestRules has promtool check the configuration and the rules, and run their tests: each alert fires alone where it should.
 func TestRules(t *testing.T) {
+	t.Parallel()
 	passes(t, "promtool", "check", "config", "deploy/prometheus/prometheus.yml")
 	passes(t, "promtool", "test", "rules", "deploy/prometheus/tests/rules.yml")
 }

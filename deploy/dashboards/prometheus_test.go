@@ -346,6 +346,7 @@ func inputs(where, expr string) (list []question) {
 // TestExpressions starts Prometheus beside a gateway with load on it, and asks every expression of every dashboard and
 // every rule.
 func TestExpressions(t *testing.T) {
+	t.Parallel()
 	path := program(t, "prometheus")
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -382,7 +383,7 @@ stages:
   - {kind: soak, for: 10m}
 `)).wait(t, `metrics of the run at http://([0-9.:]+)/metrics`)
 	addr := freeAddr(t)
-	start(t, "prometheus", exec.Command(path, "--config.file="+write(t, dir, "prometheus.yml", configuration(t, map[string]string{
+	prom := start(t, "prometheus", exec.Command(path, "--config.file="+write(t, dir, "prometheus.yml", configuration(t, map[string]string{
 		"longwire": gateway, "longwire-stress": load, "prometheus": addr,
 	})), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+addr, "--log.level=warn"))
 	s := &server{addr}
@@ -409,6 +410,8 @@ stages:
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+		case <-prom.ended:
+			t.Fatalf("prometheus ended: %v", prom.err)
 		}
 	}
 	for _, q := range open {
