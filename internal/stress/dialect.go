@@ -78,7 +78,6 @@ func (centrifugeDialect) request(dst []byte, id uint64, size int) []byte {
 var (
 	prefixID   = []byte(`{"id":`)
 	prefixPush = []byte(`{"push":{`)
-	fieldError = []byte(`"error":{`)
 	fieldCode  = []byte(`"code":`)
 	fieldPub   = []byte(`"pub":{`)
 	fieldData  = []byte(`"data":`)
