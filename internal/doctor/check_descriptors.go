@@ -37,9 +37,10 @@ func askDescriptors(e *Evidence) (list []Finding) {
 	p := e.places()
 
 	wait := series(func(s ProcessSample) int { return s.Sockets["CLOSE_WAIT"] })
-	t := trendOf(workAxis(e, times), wait)
+	at := workAxis(e, times)
+	t, grows := growsAsCount(at, wait)
 	piled := slices.Min(wait) >= 20 && !t.fell // the peer has closed, and nobody here did: that is never meant to last
-	if growsAsCount(t) || piled {
+	if grows || piled {
 		f := Finding{Severity: Major, Confidence: max(t.confidence, 0.9), rank: 65}
 		f.Sentence = fmt.Sprintf("%.0f sockets are in CLOSE_WAIT: their peers have closed, and the program has not", wait[len(wait)-1])
 		f.Evidence = []string{fmt.Sprintf("from %.0f to %.0f in %s", wait[0], wait[len(wait)-1], (times[len(times)-1] - times[0]).Round(time.Second/10))}
@@ -49,8 +50,8 @@ func askDescriptors(e *Evidence) (list []Finding) {
 	}
 	r := resourceOf("file")
 	for _, kind := range []string{"file", "pipe"} {
-		t := trendOf(workAxis(e, times), series(func(s ProcessSample) int { return s.Descriptors[kind] }))
-		if !growsAsCount(t) {
+		t, grows := growsAsCount(at, series(func(s ProcessSample) int { return s.Descriptors[kind] }))
+		if !grows {
 			continue
 		}
 		f := Finding{Severity: Major, Confidence: t.confidence, rank: 62}
@@ -67,20 +68,22 @@ func askDescriptors(e *Evidence) (list []Finding) {
 		list = append(list, f)
 	}
 	// Sockets that grow in number may be more load. They are a finding where the source shows that some are not closed.
-	if t := trendOf(workAxis(e, times), series(func(s ProcessSample) int { return s.Descriptors["socket"] })); growsAsCount(t) && len(list) == 0 {
+	if t, grows := growsAsCount(at, series(func(s ProcessSample) int { return s.Descriptors["socket"] })); grows && len(list) == 0 {
+		var best *resource
+		var found []unreturned
 		for _, kind := range []string{"response", "rows", "connection"} {
-			found := e.Source.unreleased(resourceOf(kind), e, p)
-			if len(found) == 0 || found[0].weight < 4 {
-				continue
+			if u := e.Source.unreleased(resourceOf(kind), e, p); len(u) > 0 && u[0].weight >= 4 && (best == nil || u[0].weight > found[0].weight) {
+				best, found = resourceOf(kind), u
 			}
-			f := Finding{Severity: Major, Confidence: t.confidence, rank: 55, Line: found[0].line, Related: related(found), Advice: resourceOf(kind).advice}
-			if kind == "connection" {
+		}
+		if best != nil {
+			f := Finding{Severity: Major, Confidence: t.confidence, rank: 55, Line: found[0].line, Related: related(found), Advice: best.advice}
+			if best.kind == "connection" {
 				e.Source.blameConnection(e, p, &f)
 			}
-			f.Sentence = fmt.Sprintf("open sockets grow: %.0f more an hour; %s: %s", t.slope*3600, resourceOf(kind).why, f.Line)
+			f.Sentence = fmt.Sprintf("open sockets grow: %.0f more an hour; %s: %s", t.slope*3600, best.why, f.Line)
 			f.Evidence = []string{fmt.Sprintf("%.0f at first, %.0f at last (medians of quarters)", t.first, t.last)}
 			list = append(list, f)
-			break
 		}
 	}
 	total := 0
@@ -98,8 +101,10 @@ func askDescriptors(e *Evidence) (list []Finding) {
 	return list
 }
 
-func growsAsCount(t trend) bool {
-	return t.confidence >= 0.99 && !t.fell && !t.levelling && beyondChance(t.first, t.last)
+// growsAsCount says whether a count that is exact grows beyond chance, to the end.
+func growsAsCount(a axis, counts []float64) (t trend, ok bool) {
+	t = trendOf(a, counts)
+	return t, t.confidence >= 0.99 && !t.fell && !stops(a, counts) && beyondChance(t.first, t.last)
 }
 
 func mostFrequent(m map[string]int, n int) []string {

@@ -135,9 +135,7 @@ func crowdsOf(e *Evidence, p places) map[string]*crowd {
 	}
 	at := workAxis(e, times)
 	for _, c := range crowds {
-		c.trend = trendOf(at, c.counts)
-		t := c.trend
-		c.grows = t.confidence >= 0.99 && !t.fell && !stops(at, c.counts) && beyondChance(t.first, t.last)
+		c.trend, c.grows = growsAsCount(at, c.counts)
 		// More goroutines under more load come and go; those that leak stay.
 		if c.before >= 5 && float64(c.stayed) < 0.6*float64(c.before) {
 			c.grows = false

@@ -316,10 +316,11 @@ func TestUnreleased(t *testing.T) {
 		{"closed before each way out", "file", `f, err := os.Open("x"); if err != nil { return err }; if f.Name() == "" { f.Close(); return nil }; f.Close(); return nil`, false},
 		{"body", "response", `r, err := http.Get("x"); if err != nil { return err }; _ = r.Status; return nil`, true},
 		{"body deferred", "response", `r, err := http.Get("x"); if err != nil { return err }; defer r.Body.Close(); return nil`, false},
+		{"Do of something else", "response", `var o sync.Once; o.Do(func() {}); return nil`, false},
 		{"cancel dropped", "timeout context", `ctx, _ := context.WithCancel(context.Background()); return ctx.Err()`, true},
 		{"cancel deferred", "timeout context", `ctx, cancel := context.WithCancel(context.Background()); defer cancel(); return ctx.Err()`, false},
 	} {
-		text := "package main\nimport (\"os\"; \"net/http\"; \"context\")\nvar _ = os.Args\nvar _ = http.Get\nvar _ context.Context\nfunc f() error {\n" + strings.ReplaceAll(c.text, "; ", "\n") + " // frame 0\n}\n"
+		text := "package main\nimport (\"os\"; \"net/http\"; \"context\"; \"sync\")\nvar _ = os.Args\nvar _ = http.Get\nvar _ context.Context\nvar _ sync.Mutex\nfunc f() error {\n" + strings.ReplaceAll(c.text, "; ", "\n") + " // frame 0\n}\n"
 		text = regexp.MustCompile(`\{ (.*?)\n`).ReplaceAllString(text, "{\n$1\n")
 		s, frames, _, _ := loadText(t, text)
 		e := &Evidence{Counts: []GoroutineCounts{{Stacks: []Stack{{Frames: frames, Count: 1}}}}}

@@ -206,8 +206,17 @@ func (s *Source) getsOne(r *resource, c *ast.CallExpr) bool {
 		if len(s.callee(c)) > 0 {
 			return false
 		}
+		// A method that is known to belong to one of the packages that were loaded, such as sync.Once's Do, is another.
+		if _, known := s.object(ast.Unparen(c.Fun).(*ast.SelectorExpr).Sel).(*types.Func); known {
+			return false
+		}
 		if r.kind == "response" && len(c.Args) != 1 && name != "Post" {
 			return false
+		}
+		if len(c.Args) == 1 {
+			if _, isFunc := c.Args[0].(*ast.FuncLit); isFunc {
+				return false
+			}
 		}
 	}
 	return true
