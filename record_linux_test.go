@@ -2,12 +2,15 @@ package longwire
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/longwire/longwire/ws"
 )
@@ -201,4 +204,104 @@ func TestRecorderNoRoom(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "read-only file system") {
 		t.Errorf("a disk that is read only: %v", err)
 	}
+}
+
+// BenchmarkRecord is what the recorder adds to a connection's life on its loop.
+func BenchmarkRecord(b *testing.B) {
+	opened := make(chan Conn, 1)
+	g, _ := benchGateway(b, FlightRecorder{}, func(c Conn) { opened <- c })
+	c, err := net.Dial("tcp", g.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	request := ws.AppendRequest(nil, &ws.Dial{Host: "x", Target: "/", Header: "User-Agent: Mozilla/5.0\r\nOrigin: https://a.example\r\nAccept-Language: en\r\n"}, [16]byte{})
+	if _, err := c.Write(request); err != nil {
+		b.Fatal(err)
+	}
+	id := (<-opened).id
+	head, _, err := ws.ParseRequest(request, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	channel := []byte("news")
+	for _, x := range []struct {
+		name string
+		f    func(f *front, i uint32)
+	}{
+		{"open", func(f *front, i uint32) { f.recordOpen(i, &f.conn[i], 0, &head) }},
+		{"subscribe", func(f *front, i uint32) { host{f}.Subscribed(i, channel) }},
+		{"end", func(f *front, i uint32) { f.recordEnd(i, &f.conn[i], Cause{Kind: CauseClientClose, Code: 1000}) }},
+		{"end-tcp-info", func(f *front, i uint32) { f.recordEnd(i, &f.conn[i], Cause{Kind: CauseHeartbeat, Code: 1008}) }},
+	} {
+		b.Run(x.name, func(b *testing.B) {
+			b.ReportAllocs()
+			done := make(chan bool, 1)
+			if err := g.call(id, func(f *front) {
+				i, ok := f.l.Find(id)
+				for b.Loop() {
+					x.f(f, i)
+				}
+				done <- ok
+			}); err != nil || !<-done {
+				b.Fatalf("the connection is gone: %v", err)
+			}
+		})
+	}
+}
+
+// BenchmarkConnects has clients connect, shake hands and close, with the recorder and without: the processor time of both ends.
+func BenchmarkConnects(b *testing.B) {
+	for _, x := range []struct {
+		name string
+		r    FlightRecorder
+	}{{"off", FlightRecorder{Bytes: -1}}, {"on", FlightRecorder{}}} {
+		b.Run(x.name, func(b *testing.B) {
+			g, closed := benchGateway(b, x.r, nil)
+			request := append(ws.AppendRequest(nil, &ws.Dial{Host: "x", Target: "/"}, [16]byte{}), ws.AppendClose(nil, ws.Client, 1000, "", maskKey)...)
+			in := make([]byte, 4096)
+			start := processorTime(b)
+			for b.Loop() {
+				c, err := net.Dial("tcp", g.Addr().String())
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := c.Write(request); err != nil {
+					b.Fatal(err)
+				}
+				for err == nil {
+					_, err = c.Read(in)
+				}
+				_ = c.Close()
+				<-closed
+			}
+			b.ReportMetric(float64(processorTime(b)-start)/float64(b.N)/1e3, "cpu-µs/op")
+		})
+	}
+}
+
+func benchGateway(b *testing.B, r FlightRecorder, open func(Conn)) (g *Gateway, closed chan Cause) {
+	closed = make(chan Cause, 16)
+	ep := Endpoint{Path: "/", Origins: []string{"*"}, OnClose: func(_ Conn, cause Cause) { closed <- cause }}
+	if open != nil {
+		ep.OnOpen = func(c Conn, _ *ws.Request) { open(c) }
+	}
+	g, err := New(Config{Addr: "127.0.0.1:0", Loops: 1, MaxConns: 100, MaxMemory: -1, Log: slog.New(slog.DiscardHandler), Endpoints: []Endpoint{ep}, FlightRecorder: r})
+	if err == nil {
+		err = g.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = g.Close() })
+	return g, closed
+}
+
+// processorTime is what this process has used, in ns.
+func processorTime(b *testing.B) int64 {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
