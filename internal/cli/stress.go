@@ -234,7 +234,7 @@ func (s *stressRunCmd) Run(c *call) error {
 // notHeld says in a line what did not hold.
 func notHeld(r *stress.Report) string {
 	if r.Breaking != nil {
-		return "no level held: " + r.Breaking.Text(" " + r.Unit)
+		return "no level held: " + r.Breaking.Text(" "+r.Unit)
 	}
 	var broken []string
 	for _, k := range r.Checks {
