@@ -48,10 +48,23 @@ func (c *crowd) state() string {
 	return best
 }
 
-// serves says whether they are of a net/http server and wait for the next request of a client that is there: more of them are more
-// clients.
+// serves says whether they are of connections of net/http that wait for what comes next, which is what they are for. Of a server,
+// more of them are more clients. Of a client, they are its idle connections, up to some size; those of a response that was not closed
+// wait otherwise (in a select of readLoop, until the body is read).
 func (c *crowd) serves() bool {
-	return c.leaked == 0 && c.own < 0 && c.frames[len(c.frames)-1].Function == "net/http.(*conn).serve" && strings.HasPrefix(c.state(), "IO wait")
+	if c.own >= 0 || c.leaked > 0 {
+		return false
+	}
+	const pool = 100 // idle connections: far beyond what a transport keeps for one host unless it is told to
+	switch idle := strings.HasPrefix(c.state(), "IO wait"); c.frames[len(c.frames)-1].Function {
+	case "net/http.(*conn).serve":
+		return idle
+	case "net/http.(*persistConn).readLoop":
+		return idle && c.trend.last < pool
+	case "net/http.(*persistConn).writeLoop":
+		return c.trend.last < pool
+	}
+	return false
 }
 
 func (c *crowd) wait() (longest time.Duration) {

@@ -123,6 +123,22 @@ func TestGoroutineShapes(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, r.Findings[0])
 		}
 	}
+	// Idle connections of an HTTP client's pool are for use; connections whose responses are not closed wait in a select.
+	for state, want := range map[string]bool{"IO wait": false, "select": true} {
+		e := stuckEvidence(state, func(i int) int { return 2 * (i + 1) }, true)
+		loop := []Frame{{Function: "runtime.gopark", File: "/go/src/runtime/proc.go", Line: 1}, {Function: "net/http.(*persistConn).readLoop", File: "/go/src/net/http/transport.go", Line: 9}}
+		for i := range e.Counts {
+			e.Counts[i].Stacks[0].Frames = loop
+		}
+		for _, d := range e.Goroutines {
+			for i := range d.Goroutines {
+				d.Goroutines[i].Frames = loop
+			}
+		}
+		if r := Examine(e); r.Found() != want {
+			t.Errorf("connections of a client in %s: %+v, want a finding: %v", state, r.Findings, want)
+		}
+	}
 	// The runtime's own proof needs no growth, and a lock that several have waited for a minute none either.
 	proof := &Evidence{Leaked: []Stack{{Frames: []Frame{{Function: "main.f", File: "/src/main.go", Line: 3}}, Count: 1}}}
 	if r := Examine(proof); !r.Found() || r.Findings[0].Confidence != 1 {
