@@ -4,13 +4,16 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/fleet"
+	"github.com/longwire/longwire/internal/metrics"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -81,5 +84,54 @@ func TestScrapeAllocations(t *testing.T) {
 	// The runtime's own histograms have more buckets in use with time, and what else runs allocates too.
 	if many > none+conns/4 {
 		t.Errorf("a scrape allocates %.0f times with %d connections and %.0f times with none", many, conns, none)
+	}
+}
+
+// TestScrapeDuringDrain scrapes while a gateway drains, over a connection that was there before, as Prometheus keeps one.
+func TestScrapeDuringDrain(t *testing.T) {
+	var g *longwire.Gateway
+	g, err := longwire.New(longwire.Config{
+		Log: slog.New(slog.DiscardHandler), Addr: "127.0.0.1:0", MaxConns: 100,
+		HTTP: metrics.Handler(func() longwire.Stats { return g.Stats() }, metrics.Build{}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first to be told goes at once, the second later
+		dial(t, g.Addr().String())
+	}
+	client := http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	scrape := func() map[string]string {
+		resp, err := client.Get("http://" + g.Addr().String() + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return series(t, b)
+	}
+	if v := scrape()["longwire_draining"]; v != "0" {
+		t.Errorf("before: longwire_draining = %q, want 0", v)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	drained := make(chan error, 1)
+	go func() { drained <- g.Drain(ctx, time.Minute) }()
+	late := time.Now().Add(20 * time.Second)
+	for scrape()["longwire_draining"] != "1" {
+		if time.Now().After(late) {
+			t.Fatal("longwire_draining is never 1")
+		}
+	}
+	cancel()
+	<-drained
+	if err := g.Close(); err != nil {
+		t.Errorf("close: %v", err)
 	}
 }
