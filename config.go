@@ -105,6 +105,10 @@ type Config struct {
 	// recorder and in the log. Hooks are still told the address.
 	MaskAddresses bool
 
+	// Tracer, if not nil, is told of sockets, and tells what the kernel saw of their ends. It is opened before New, and closed
+	// after Close.
+	Tracer Tracer
+
 	system loop.System // of tests
 }
 

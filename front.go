@@ -93,7 +93,8 @@ type counters struct {
 	passed      atomic.Uint64 // requests that went to net/http
 	refused     [refusalKinds]atomic.Uint64
 	causes      [causeKinds]atomic.Uint64
-	partials    atomic.Int64 // connections with an incomplete request or message
+	untraced    atomic.Uint64 // that the tracer could not tag
+	partials    atomic.Int64  // connections with an incomplete request or message
 }
 
 const (

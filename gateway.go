@@ -98,6 +98,9 @@ func New(c Config) (*Gateway, error) {
 	g.options.MaxConns, g.options.Loops, g.options.Table = c.MaxConns, c.Loops, c.Tables
 	g.options.Socket = sys.ListenOptions{Backlog: c.Backlog, UserTimeout: max(0, c.UserTimeout)}
 	g.options.Log = c.Log
+	if c.Tracer != nil {
+		g.options.Keep = c.Tracer.Descriptors()
+	}
 	g.options.NewHandler = func(l *loop.Loop) loop.Handler {
 		f := newFront(g, l)
 		g.fronts[l.Index()] = f
@@ -199,6 +202,7 @@ func (g *Gateway) start(addr string) error {
 		if g.addr, err = g.loops.Listen(ap); err != nil {
 			return err
 		}
+		g.trackListeners()
 	}
 	g.closeLog.start(g.log) // the first connection may have something to say
 	if g.engine != nil {

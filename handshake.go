@@ -80,6 +80,7 @@ func (f *front) open(i uint32, st *state, e int, h *ws.Handshake, req *ws.Reques
 	st.flags |= stateUpgraded
 	f.count.upgraded.Add(1)
 	f.recordOpen(i, st, e, req)
+	f.tagConn(i)
 	if ep.protocol == protocolCentrifuge {
 		f.openSession(i, h, req)
 	}

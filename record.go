@@ -21,8 +21,8 @@ import (
 // FlightRecorder says how much is remembered. An event is 64 bytes; a connection that comes, subscribes and goes has three
 // to five.
 type FlightRecorder struct {
-	// Bytes is the memory for all events; the oldest make room. Zero means 16 MiB, which is 262,144 events; negative records
-	// nothing. What the loops need at least, 128 bytes each, they get.
+	// Bytes is the memory for all events; the newest take the place of the oldest. Zero means 16 bytes for each connection that
+	// may come (Config.MaxConns), and at least 1 MiB; negative records nothing. What the loops need at least, 128 bytes each, they get.
 	Bytes int
 	// Dir keeps the events in a file there, of the same size, so that the next process can tell of this one, whatever became
 	// of it. It is made where it is missing, and belongs to one gateway at a time: New fails where another has it, where it
@@ -30,7 +30,11 @@ type FlightRecorder struct {
 	Dir string
 }
 
-const defaultRecord = 16 << 20
+// What is recorded by default: an event for every fourth connection that may come.
+const (
+	recordPerConn = 16
+	leastRecord   = 1 << 20
+)
 
 // openRecorder makes the flight recorder.
 func (g *Gateway) openRecorder() error {
@@ -39,9 +43,9 @@ func (g *Gateway) openRecorder() error {
 		return nil
 	}
 	if c.Bytes == 0 {
-		c.Bytes = defaultRecord
+		c.Bytes = max(leastRecord, recordPerConn*g.loops.Layout().MaxConns)
 	}
-	tracks := len(g.loops.Loops())
+	tracks := len(g.loops.Loops()) + 1 // the last is the tracer's
 	r, err := flight.Open(flight.Options{
 		Tracks: tracks, Bytes: max(c.Bytes, flight.MinBytes(tracks)), Map: g.options.System.Map, Unmap: g.options.System.Unmap,
 		MapFile: sys.MapFile, Lock: sys.LockFile, Dir: c.Dir, Process: g.introduction(),
@@ -351,6 +355,15 @@ func (g *Gateway) connOf(id string) (conn uint64, before, ok bool) {
 	return uint64(c), false, err == nil && c != 0
 }
 
+// words are the names behind the numbers, with those of the tracer.
+func (g *Gateway) words() flight.Words {
+	w := words
+	if t := g.config.Tracer; t != nil {
+		w.Verdict = t.Verdict
+	}
+	return w
+}
+
 // words are the names behind the numbers of the recorder's events.
 var words = flight.Words{
 	Cause: func(n uint8) string { return CauseKind(n).String() },
@@ -364,7 +377,7 @@ var words = flight.Words{
 }
 
 func (g *Gateway) span(s *flight.Span) Span {
-	x := Span{User: s.User(), Request: s.Request(), Before: s.Before, Why: s.Why(words), Open: s.Ended() == nil && !s.Before, Events: []SpanEvent{}}
+	x := Span{User: s.User(), Request: s.Request(), Before: s.Before, Why: s.Why(g.words()), Open: s.Ended() == nil && !s.Before, Events: []SpanEvent{}}
 	path, sessions := g.recordedEndpoint(s)
 	x.Endpoint = path
 	switch {
@@ -395,6 +408,14 @@ func (g *Gateway) span(s *flight.Span) Span {
 			}
 		case flight.KindSlow:
 			y.Text = fmt.Sprintf("%d bytes wait for it", e.Bytes)
+		case flight.KindKernel:
+			y.Text = g.words().Verdict(e.Kernel.Verdict)
+			if e.Kernel.Retransmits > 0 {
+				y.Text += fmt.Sprintf(", %d segments sent again", e.Kernel.Retransmits)
+			}
+			if e.Kernel.Unacked > 0 {
+				y.Text += fmt.Sprintf(", %d bytes never acknowledged", e.Kernel.Unacked)
+			}
 		case flight.KindEnded:
 			d := e.Ended
 			x.Cause, x.Code, x.Detail = words.Cause(d.Cause), int(d.Code), words.Detail(d.Detail)

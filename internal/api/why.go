@@ -54,7 +54,7 @@ func why(_ context.Context, a *api, r *whyRequest) (any, error) {
 	spans, err := g.Why(q)
 	switch {
 	case errors.Is(err, longwire.ErrNoRecord):
-		return nil, &Error{Code: centrifuge.ErrNotAvailable.Code, Message: "not available: the gateway records nothing (flight-record is 0)"}
+		return nil, &Error{Code: centrifuge.ErrNotAvailable.Code, Message: "not available: the gateway records nothing (flight-record is none)"}
 	case errors.Is(err, longwire.ErrBadQuestion):
 		return nil, badQuestion(err)
 	case err != nil:

@@ -87,7 +87,7 @@ func TestWhyOff(t *testing.T) {
 	}
 	h := New(Options{Gateway: func() Gateway { return g }, Insecure: true})
 	rec := answer(h, httptest.NewRequest(http.MethodPost, "/api/why", strings.NewReader("{}")))
-	if want := `{"error":{"code":108,"message":"not available: the gateway records nothing (flight-record is 0)"}}`; rec.Body.String() != want {
+	if want := `{"error":{"code":108,"message":"not available: the gateway records nothing (flight-record is none)"}}`; rec.Body.String() != want {
 		t.Errorf("%d %s, want %s", rec.Code, rec.Body, want)
 	}
 }

@@ -35,7 +35,6 @@ func TestGatewayConfig(t *testing.T) {
 		UserTimeout: 30 * time.Second, Drain: 10 * time.Second, RetryAfter: 5 * time.Second, Workers: 256, Backlog: 65535,
 		Sessions: longwire.Sessions{Ping: 25 * time.Second, Pong: 8 * time.Second, Grace: 25 * time.Second, Stale: 10 * time.Second,
 			ChannelLimit: 128, ChannelLength: 255, Version: "longwire " + readBuild().Version},
-		FlightRecorder: longwire.FlightRecorder{Bytes: 16 << 20},
 	}
 	plain, push := c.Endpoints[0], c.Endpoints[1]
 	if len(c.Endpoints) != 2 || plain.Path != "/ws" || push.Path != "/connection/websocket" {
@@ -60,7 +59,7 @@ func TestGatewayConfig(t *testing.T) {
 
 	s := &l.Serve
 	s.PingAfter, s.CloseAfter, s.UserTimeout, s.Drain, s.ClientPongTimeout = 0, 0, 0, 0, 0
-	s.FlightRecord, s.FlightDir, s.MaskAddresses = 0, "record", true
+	s.FlightRecord, s.FlightDir, s.MaskAddresses = -1, "record", true
 	s.Tables, s.MaxMemory, s.Dev, s.Origins = "private", -1, true, config.List{"same"}
 	l.Channels.Presence, l.Namespaces = true, []longwire.ChannelOptions{{Name: "chat"}}
 	c = of()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -80,8 +81,10 @@ func newLog(c *call, s *config.Serve) *slog.Logger {
 // server is a gateway with what longwire serve puts around it.
 type server struct {
 	gateway *longwire.Gateway
-	more    []metrics.Collector // beside the gateway's own figures
-	profile string              // address of the listener for profiles, or empty
+	made    atomic.Pointer[longwire.Gateway] // the same, for who may ask before it is made
+	more    []metrics.Collector              // beside the gateway's own figures
+	tracing *serveTrace                      // nil: connections are not traced
+	profile string                           // address of the listener for profiles, or empty
 	log     *slog.Logger
 }
 
@@ -107,6 +110,11 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		}
 	}
 	c.HTTP = s.routes(&l.Serve, c.Endpoints)
+	if l.Serve.Trace {
+		if s.tracing = newServeTrace(log, s.made.Load); s.tracing != nil {
+			c.Tracer = s.tracing
+		}
+	}
 	g, err := longwire.New(c)
 	if err != nil && l.Origins["max-conns"].Kind == config.FromDefault {
 		// Nobody asked for the default: what fits will do.
@@ -121,6 +129,7 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes max-conns, loops, tables and flight-dir"}
 	}
 	s.gateway = g
+	s.made.Store(g)
 	return s, nil
 }
 
@@ -175,9 +184,6 @@ func gatewayConfig(l *config.Loaded) (longwire.Config, error) {
 			ChannelLimit: int(s.ClientChannelLimit), ChannelLength: int(s.ChannelMaxLength), ConnectRate: float64(s.ConnectRate),
 			Version: "longwire " + readBuild().Version,
 		},
-	}
-	if s.FlightRecord == 0 {
-		c.FlightRecorder.Bytes = -1
 	}
 	var err error
 	if c.Tokens, err = tokens(s); err != nil {
@@ -284,6 +290,7 @@ func (s *server) run(ctx context.Context) error {
 		go func() { _ = h.Serve(ln); close(done) }()
 		defer func() { _ = h.Close(); <-done }()
 	}
+	defer s.tracing.stop()
 	return listenError(s.gateway.ListenAndServe(ctx), "addr")
 }
 

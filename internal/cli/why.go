@@ -243,7 +243,7 @@ func (w *whyCmd) ask(ctx context.Context, base *url.URL, kind string) (json.RawM
 	case a.Error.Code == 107 && kind != kindAny:
 		return nil, nil
 	case a.Error.Code == 108:
-		return nil, failed("start it with a flight-record that is not 0", "the gateway at %s records nothing", base)
+		return nil, failed("start it with a flight-record that is not none", "the gateway at %s records nothing", base)
 	}
 	return nil, failed("", "%s answers: %s", base, visible(a.Error.Message))
 }

@@ -167,7 +167,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 		"addr": "[::1]:1", "dev": "true", "pprof": "localhost:2", "max-conns": "3", "max-memory": "4MiB", "conns-per-address": "5",
 		"rate-per-address": "6.5", "retry-after": "7s", "handshake-timeout": "8s", "max-header": "900", "origins": "https://*.x.example,null",
 		"ping-after": "10s", "close-after": "11s", "user-timeout": "12s", "drain": "13s", "max-message": "14", "write-queue": "15",
-		"compression": "true", "loops": "16", "tables": "private", "workers": "17", "backlog": "18", "metrics": "false", "flight-record": "18MiB", "flight-dir": "/var/lib/x", "mask-addresses": "true",
+		"compression": "true", "loops": "16", "tables": "private", "workers": "17", "backlog": "18", "metrics": "false", "flight-record": "18MiB", "flight-dir": "/var/lib/x", "trace": "true", "mask-addresses": "true",
 		"log-level": "error", "log-format": "json",
 		"insecure": "true", "anonymous": "true", "client-channel-limit": "19", "channel-max-length": "20", "connect-rate": "21.5", "max-command": "22kB",
 		"client-ping": "23s", "client-pong-timeout": "3s", "client-stale": "24s", "client-expire-grace": "26s", "history-memory": "27MiB",

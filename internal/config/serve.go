@@ -78,8 +78,9 @@ type Serve struct {
 	Backlog Count
 
 	Metrics       bool `negatable:""`
-	FlightRecord  Size
+	FlightRecord  Memory
 	FlightDir     string
+	Trace         bool
 	MaskAddresses bool `negatable:""`
 	LogLevel      LogLevel
 	LogFormat     LogFormat
@@ -461,15 +462,20 @@ var options = []Option{
 		Edge:  "Without it /metrics answers 404.",
 		field: func(s *Serve) any { return &s.Metrics },
 	}, {
-		Name: "flight-record", Group: groupWatching, Type: "size", Default: "16MiB",
+		Name: "flight-record", Group: groupWatching, Type: "size", Default: "auto",
 		Help:  "The memory for what happened to the last connections, which longwire why tells of.",
-		Edge:  "An event is 64 bytes and a connection has three to five, so 16MiB are about 65,000 connections; the oldest make room. 0 records nothing.",
+		Edge:  "An event is 64 bytes and a connection has three to five, so 16MiB are about 65,000 connections; the newest take the place of the oldest. auto is 16 bytes for each of max-conns, and at least 1MiB; none records nothing.",
 		field: func(s *Serve) any { return &s.FlightRecord },
 	}, {
 		Name: "flight-dir", Group: groupWatching, Type: "path", Default: "",
 		Help:  "A directory for that record, so that after a restart or a crash it can still be asked.",
 		Edge:  "It is made where it is missing, takes twice flight-record of disk, and belongs to one gateway at a time: another one does not start. The record is that of the process before this one, not of earlier ones. Empty keeps it in memory.",
 		field: func(s *Serve) any { return &s.FlightDir },
+	}, {
+		Name: "trace", Group: groupWatching, Type: "bool", Default: "false",
+		Help:  "Has probes in the kernel tell how each connection ended, beside what the gateway saw.",
+		Edge:  "Where the kernel refuses (CAP_BPF and CAP_PERFMON are needed), the log says so and the gateway serves without. It costs 11 MB, and 540 bytes of kernel memory a connection.",
+		field: func(s *Serve) any { return &s.Trace },
 	}, {
 		Name: "mask-addresses", Group: groupWatching, Type: "bool", Default: "false",
 		Help:  "Keeps only the network of clients' addresses in the record and in the log: /24 of IPv4, /48 of IPv6, no port.",

@@ -109,7 +109,9 @@ func (m *Memory) UnmarshalText(b []byte) error {
 	if err := s.UnmarshalText(b); err != nil {
 		return fmt.Errorf(`%w, or "auto", or "none"`, err)
 	}
-	*m = Memory(s)
+	if *m = Memory(s); s == 0 {
+		*m = -1
+	}
 	return nil
 }
 

@@ -120,6 +120,15 @@ func (r *Recorder) From() time.Time {
 	return from
 }
 
+// Kernel writes what the kernel saw of an end to track i, whose only writer the caller is. After Close it does nothing.
+func (r *Recorder) Kernel(i int, at time.Time, conn uint64, k *Kernel) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(r.ring) > 0 && i < len(r.tracks) {
+		r.tracks[i].Kernel(at, conn, k)
+	}
+}
+
 // Close releases the memory. Nobody may use a track afterwards, and Find finds nothing. Files stay.
 func (r *Recorder) Close() {
 	if r == nil {

@@ -148,6 +148,9 @@ func (l *Loop) Queued(i uint32) int {
 	return l.queues[s.queue-1].len()
 }
 
+// Descriptor is conn i's, in the table of the loop's thread; -1 when it is closed. It stays the loop's.
+func (l *Loop) Descriptor(i uint32) int32 { return l.slab.slots[i].fd }
+
 // Info is what TCP knows of conn i now, or, while Closed is called for it, what it knew at the end, where the kernel ended it.
 // It is false where that is not known.
 func (l *Loop) Info(i uint32) (sys.TCPInfo, bool) {

@@ -66,6 +66,9 @@ func NewGroup(o Options) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	if k, ok := o.System.(keeper); ok {
+		k.Keep(o.Keep...)
+	}
 	g := &Group{options: o, layout: y, system: o.System, log: o.Log, done: make(chan struct{}), over: make(chan struct{}), out: -1, outEnd: -1}
 	if g.out, g.outEnd, err = o.System.NewChute(); err != nil {
 		return nil, err
@@ -112,6 +115,22 @@ func (g *Group) Listen(addr netip.AddrPort) (netip.AddrPort, error) {
 		g.listeners = append(g.listeners, listener{fd: fd, owner: k % g.layout.Loops})
 	}
 	return bound, nil
+}
+
+// Listeners are the descriptors of what Listen opened.
+func (g *Group) Listeners() (fds []int32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, ln := range g.listeners {
+		fds = append(fds, ln.fd)
+	}
+	return fds
+}
+
+// keeper is a System whose threads may have descriptor tables of their own.
+type keeper interface {
+	// Keep has each table that is made from now on keep these descriptors.
+	Keep(fds ...int)
 }
 
 // Start starts the first loops; they accept what Listen opened.

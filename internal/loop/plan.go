@@ -36,6 +36,8 @@ type Options struct {
 	Socket sys.ListenOptions
 	// ReadBuffer is a loop's one read buffer, in bytes. Zero means 64 KiB.
 	ReadBuffer int
+	// Keep are descriptors that every private table keeps under the same numbers, beside the loops' own.
+	Keep []int
 	// Inbox bounds the bytes that wait in one loop's inbox. Zero means 16 MiB.
 	Inbox int
 	// Log gets what a loop cannot say otherwise. Nil means slog.Default().

@@ -44,6 +44,9 @@ func (x *linux) retain(fds ...int) {
 	}
 }
 
+// Keep has every private table keep the caller's descriptors.
+func (x *linux) Keep(fds ...int) { x.retain(fds...) }
+
 func (x *linux) forget(fds ...int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -1,0 +1,75 @@
+package longwire
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/longwire/longwire/internal/flight"
+)
+
+// Tracer is told of the gateway's sockets, and knows how the kernel saw them end, which it tells by Gateway.KernelEnded. The
+// command's --trace has one.
+type Tracer interface {
+	// Descriptors have to be in the descriptor table of every thread that calls the others, under the same numbers.
+	Descriptors() []int
+	// TrackListener has the connections traced that a listener accepts from now on. It is called by Start.
+	TrackListener(fd int) error
+	// Tag names a connection whose handshake was answered. It is called on a loop: it must not block, nor allocate.
+	Tag(fd int, id [16]byte) error
+	// Verdict says in a few words what the number of a verdict means.
+	Verdict(n uint8) string
+}
+
+// KernelEnd is how the kernel saw a connection end.
+type KernelEnd struct {
+	Verdict     uint8 // as Tracer.Verdict knows it
+	Level       uint8 // how it was seen, as the tracer numbers that
+	Err         uint8 // errno of the socket
+	Retransmits uint16
+	Unacked     uint32 // bytes that were never acknowledged
+	RTT         time.Duration
+	Path        uint64 // the last states of TCP, 4 bits each, the newest lowest
+}
+
+// tagMark tells our tags from others'.
+const tagMark = 0x6c6f6e6777697265
+
+// tag is what the tracer calls a connection.
+func tag(id uint64) (t [16]byte) {
+	binary.LittleEndian.PutUint64(t[:], id)
+	binary.LittleEndian.PutUint64(t[8:], tagMark)
+	return t
+}
+
+// KernelEnded takes what the tracer knows of the end of the connection that it was given by Tag. One goroutine at a time
+// may call it, also after Close, when it does nothing.
+func (g *Gateway) KernelEnded(id [16]byte, at time.Time, e KernelEnd) {
+	if g.recorder == nil || binary.LittleEndian.Uint64(id[8:]) != tagMark {
+		return
+	}
+	g.recorder.Kernel(len(g.loops.Loops()), at, binary.LittleEndian.Uint64(id[:]), &flight.Kernel{
+		Verdict: e.Verdict, Level: e.Level, Err: e.Err, Retransmits: e.Retransmits, Unacked: e.Unacked, RTT: e.RTT, Path: e.Path,
+	})
+}
+
+// tagConn names conn i for the tracer.
+func (f *front) tagConn(i uint32) {
+	if t := f.g.config.Tracer; t != nil {
+		if fd := f.l.Descriptor(i); fd >= 0 && t.Tag(int(fd), tag(uint64(f.l.ID(i)))) != nil {
+			f.count.untraced.Add(1)
+		}
+	}
+}
+
+// trackListeners has the tracer follow what the listeners accept.
+func (g *Gateway) trackListeners() {
+	if g.config.Tracer == nil {
+		return
+	}
+	for _, fd := range g.loops.Listeners() {
+		if err := g.config.Tracer.TrackListener(int(fd)); err != nil {
+			g.log.Warn("connections are not traced", "error", err)
+			return
+		}
+	}
+}
