@@ -3,6 +3,7 @@ package stress
 import (
 	"context"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -150,7 +151,7 @@ func (s *scene) errorsByKind() map[string]int64 {
 	c := s.fleet.Counts()
 	sum := make(map[string]int64)
 	for why, n := range c.Failed {
-		sum["connect_"+why] += n
+		sum["connect_"+strings.TrimPrefix(why, "connect_")] += n
 	}
 	for why, n := range c.Lost {
 		sum["lost_"+why] += n
