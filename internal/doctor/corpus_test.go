@@ -21,16 +21,16 @@ import (
 
 var (
 	corpusFor      = flag.Duration("corpus.for", 4*time.Second, "how long each program of the corpus is looked at")
-	corpusParallel = flag.Int("corpus.parallel", 8, "how many run at once")
+	corpusParallel = flag.Int("corpus.parallel", 10, "how many run at once")
 	corpusOnly     = flag.String("corpus.only", "", "the names of those to run, by regular expression")
 	corpusAll      = flag.Bool("corpus.all", false, "run all programs, and not only some of each kind")
 	corpusText     = flag.Bool("corpus.text", false, "print the reports")
 )
 
-// corpusShort are run where not all are asked for: one or two of each kind of evidence.
+// corpusShort are run where not all are asked for: some of each kind of evidence.
 var corpusShort = map[string]bool{
-	"chansend": true, "lock": true, "ctxwait": true, "mapgrows": true, "substring": true, "closure": true, "respbody": true, "closewait": true,
-	"mmapped": true, "cmalloc": true, "stacks": true, "fragments": true, "finalizerstuck": true, "oksawtooth": true, "okwarming": true, "okburst": true,
+	"chansend": true, "lock": true, "mapgrows": true, "substring": true, "respbody": true, "closewait": true, "stacks": true, "finalizerstuck": true,
+	"oksawtooth": true, "okburst": true,
 }
 
 const corpusDir = "testdata/leaks"
