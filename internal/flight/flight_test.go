@@ -163,8 +163,12 @@ func TestWritingAllocatesNothing(t *testing.T) {
 	channel := []byte("news")
 	if n := testing.AllocsPerRun(100, func() {
 		k.Opened(start, 1, home, 0, 0)
+		k.Request(start, 1, channel)
+		k.Trace(start, 1, [16]byte{1}, [8]byte{2})
 		k.Connected(start, 1, "ann")
 		k.Subscribed(start, 1, channel)
+		k.Left(start, 1, channel, 2500)
+		k.Slow(start, 1, 7)
 		k.Ended(start, 1, &Ended{Pinged: -1})
 		k.Kernel(start, 1, &Kernel{})
 	}); n != 0 {
