@@ -291,7 +291,7 @@ func TestOwner(t *testing.T) {
 		{std, Frame{Function: "main.main", File: "/home/a/main.go"}, ownCode},
 		{std, Frame{Function: "net/http.(*conn).serve", File: "/usr/local/go/src/net/http/server.go"}, standard},
 		{std, Frame{Function: "golang.org/x/net/http2/hpack.x", File: "/usr/local/go/src/vendor/golang.org/x/net/http2/hpack/x.go"}, standard},
-		{std, Frame{Function: "github.com/a/b.(*T[example.com/app/x.Y]).Do", File: "/root/go/pkg/mod/github.com/a/b@v1.2.3/b.go"}, thirdParty},
+		{std, Frame{Function: "github.com/a/b.(*T[example.com/app/x.Y]).Do", File: "/home/a/go/pkg/mod/github.com/a/b@v1.2.3/b.go"}, thirdParty},
 		{std, Frame{Function: "github.com/a/b.Do", File: "/home/a/vendor/github.com/a/b/b.go"}, thirdParty},
 		{std, Frame{Function: "example.com/app/internal/x.Do", File: "/home/a/internal/x/x.go"}, ownCode},
 		{trimmed, Frame{Function: "example.com/app/internal/x.Do", File: "example.com/app/internal/x/x.go"}, ownCode},
