@@ -107,8 +107,7 @@ func (l *Loop) Slots() int { return len(l.slab.slots) }
 func (l *Loop) Live() int { return l.slab.live }
 
 // Post leaves a record for the handler's Post and wakes the loop if it sleeps. payload is copied; kind is
-// below 255. Any goroutine may call it, but no thread of another group's loop, in whose table the wake-up's
-// descriptor means something else. It never blocks: the error is ErrFull or ErrStopped. What was taken is
+// below 255. Any goroutine may call it, another group's loops included. It never blocks: the error is ErrFull or ErrStopped. What was taken is
 // delivered, even if the loop ends meanwhile.
 func (l *Loop) Post(id ID, kind uint8, payload []byte) error {
 	wake, err := l.inbox.post(id, kind, payload)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/longwire/longwire/internal/sys"
@@ -26,6 +27,7 @@ func NewSystem() (System, error) {
 	if err != nil {
 		return nil, err
 	}
+	systems.Add(1)
 	return &linux{runtime: r, start: time.Now(), keep: make(map[int]bool), readers: make(map[int32]*sys.ChuteReader)}, nil
 }
 
@@ -85,6 +87,25 @@ type waker struct {
 	system *linux
 }
 
+// Wake is EpollWaker's, from any thread: in the table of another group's loop the descriptor's number may stand for a client's
+// socket, so there a goroutine does it, which runs on a thread of the process's own table.
+func (w *waker) Wake() {
+	if systems.Load() > 1 {
+		if of, ok := tables.Load(sys.ThreadID()); ok && of != w.system {
+			go w.EpollWaker.Wake()
+			return
+		}
+	}
+	w.EpollWaker.Wake()
+}
+
+// tables has the threads with a descriptor table of their own, by number, with the system whose they are. systems is how many
+// systems were ever made: while there is one, no thread has to be looked up.
+var (
+	tables  sync.Map
+	systems atomic.Int32
+)
+
 func (w *waker) Close() {
 	w.system.forget(w.FD())
 	w.EpollWaker.Close()
@@ -124,8 +145,14 @@ func (x *linux) Enter(w Waker, private bool, batch int) (Poller, error) {
 		if err := sys.PrivateTable(x.runtime, keep); err != nil {
 			return nil, err
 		}
+		tables.Store(sys.ThreadID(), x)
 	}
-	return newEpollPoller(w.(*waker).EpollWaker, batch)
+	p, err := newEpollPoller(w.(*waker).EpollWaker, batch)
+	if err != nil {
+		tables.Delete(sys.ThreadID())
+		return nil, err
+	}
+	return p, nil
 }
 
 func (x *linux) PassConn(in int32, c net.Conn, data []byte) error {
@@ -181,6 +208,12 @@ func newEpollPoller(w *sys.EpollWaker, batch int) (Poller, error) {
 		return nil, err
 	}
 	return epollPoller{e}, nil
+}
+
+// Close ends it with the loop's thread, whose number another one may get.
+func (p epollPoller) Close() error {
+	tables.Delete(sys.ThreadID())
+	return p.Epoll.Close()
 }
 
 func (epollPoller) Pass(in, fd int32, data []byte) error { return sys.Pass(in, fd, data) }

@@ -95,6 +95,9 @@ func watches(epoll int) map[int]bool {
 // OnLeader reports whether the calling thread is the thread-group leader, whose table must not be split.
 func OnLeader() bool { return unix.Gettid() == os.Getpid() }
 
+// ThreadID is the calling thread's number.
+func ThreadID() int { return unix.Gettid() }
+
 // PrivateTable gives the calling thread (locked to its goroutine for good) a descriptor table of its own
 // that holds the standard streams, the runtime's descriptors and keep, and nothing else.
 func PrivateTable(r Runtime, keep []int) error {
