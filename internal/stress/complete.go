@@ -38,14 +38,10 @@ func (r *run) complete(ctx context.Context, end time.Duration) {
 		p.Generator.PerConn = float64(max(0, p.Generator.Resident-r.resident)) / float64(r.peak)
 	}
 	if t.opened > 0 && t.sent == 0 && r.openCPU > 0 { // else it is the exchanges' as well
-		p.Generator.CPUPerConn = micros(r.openCPU) / float64(t.opened)
+		p.Generator.CPUPerConn = r.openCPU * 1e6 / float64(t.opened)
 	}
 	if len(r.s.Thresholds) > 0 && r.s.Find == nil {
-		all := r.whole.all()
-		sum := Summary{
-			Corrected: &all.Corrected, Service: &all.Service, Connect: &r.whole.connect, Attempts: t.attempted + t.sent, Errors: t.errors(), Done: t.done,
-			Elapsed: end, Conns: t.open, Wanted: r.level, Lost: t.lost,
-		}
+		sum := r.whole.summary(totals{}, t, end, r.level)
 		p.Checks, p.Held = r.s.Thresholds.Evaluate(&sum)
 	}
 	r.explain()

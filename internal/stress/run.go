@@ -72,7 +72,7 @@ type run struct {
 	openedAt time.Duration // when the number of opened conns last grew
 	opened   int64         // then
 	cpu      time.Duration // of this process, before the run
-	openCPU  time.Duration // when the last conn stood
+	openCPU  float64       // s of CPU at the sample after the last conn stood
 	resident int64         // before the first conn
 }
 
@@ -260,7 +260,7 @@ func (r *run) open(most int) error {
 			return fmt.Errorf("scenario %s: %w", s.Name, err)
 		}
 		if s.Kind == StormKind {
-			r.storms = append(r.storms, &stormWatch{scene: s, index: i, next: s.Every})
+			r.storms = append(r.storms, &stormWatch{scene: s, next: s.Every})
 		}
 	}
 	return nil
@@ -303,9 +303,7 @@ func (r *run) drive(ctx context.Context, conns, rate Curve) error {
 		r.rate = rate.At(now)
 	}, func(now time.Duration) {
 		for ; at < len(stretches) && stretches[at].begin < now; at++ {
-			last := stretches[at]
-			last.end = min(last.end, now)
-			r.endStep(ctx, begin, last)
+			r.endStep(ctx, begin, stretches[at])
 			begin = r.beginStep()
 		}
 	})
@@ -382,7 +380,6 @@ func (r *run) setPace(begin time.Duration, rate Curve) {
 // stormWatch is what a scenario of storms is at.
 type stormWatch struct {
 	scene *scene
-	index int
 	next  time.Duration // when the next one is due
 	under *Storm        // nil: none is under way
 	begun time.Duration

@@ -87,8 +87,8 @@ func (r *run) sample(ctx context.Context, stage string) {
 		Errors: r.errors(), Latency: quantile(&all.Corrected), Service: quantile(&all.Service), Connect: quantile(&r.interval.connect),
 		CPU: (processCPU() - r.cpu).Seconds(), Resident: int64(sys.Resident()),
 	}
-	if t.opened > 0 && t.open+t.pending >= r.level && r.openCPU == 0 {
-		r.openCPU = processCPU() - r.cpu
+	if n := len(r.report.Samples); n > 0 && t.opened > r.report.Samples[n-1].Opened {
+		r.openCPU = x.CPU
 	}
 	clients := avalanche.Clients{
 		Attempted: t.attempted, Opened: t.opened, Open: t.open, Lost: t.lost, Failed: avalanche.FailuresOf(r.failures()),

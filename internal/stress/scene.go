@@ -34,7 +34,6 @@ type scene struct {
 	subscribers []atomic.Int64 // by channel
 
 	mu        sync.Mutex
-	parts     []*part          // guarded by mu
 	errors    map[string]int64 // guarded by mu: exchanges and sessions that failed, by kind
 	detection Distribution     // guarded by mu
 }
@@ -118,9 +117,6 @@ func (s *scene) speak(q fleet.Squad) fleet.Speaker {
 	}
 	p.free.users = make([]uint32, 0, 64)
 	p.read = p.event
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.parts = append(s.parts, p)
 	return p
 }
 

@@ -153,7 +153,7 @@ func (r *run) endStep(ctx context.Context, b *stepBegin, x stretch) Summary {
 	r.sample(ctx, x.stage) // the last look at it
 	t := r.totals()
 	now := r.now()
-	sum := b.summary(t, now, int64(x.conns))
+	sum := b.measured.summary(b.t, t, now-b.at, int64(x.conns))
 	step := Step{
 		Stage: x.stage, Begin: seconds(b.at), End: seconds(now), Conns: int64(x.conns), Rate: x.rate, Open: t.open, Errors: sum.Errors,
 		Latency: quantile(sum.Corrected), Connect: quantile(sum.Connect),
@@ -171,19 +171,19 @@ func (r *run) endStep(ctx context.Context, b *stepBegin, x stretch) Summary {
 	return sum
 }
 
-// summary is what thresholds are held against.
-func (b *stepBegin) summary(t totals, now time.Duration, wanted int64) Summary {
-	all := b.measured.all()
-	attempts := t.attempted - b.t.attempted + t.sent - b.t.sent
-	// What was under way when the step began may have failed in it.
-	attempts += b.t.pending + max(0, b.t.sent-b.t.done-b.t.exchangesFailed)
-	if t.sent == b.t.sent { // conns are all there is to it: each that stood may have been lost
-		attempts += b.t.open
+// summary is what thresholds are held against: what was gathered while the totals went from one to the other, with so many conns wanted.
+func (g *gathered) summary(from, to totals, elapsed time.Duration, wanted int64) Summary {
+	all := g.all()
+	attempts := to.attempted - from.attempted + to.sent - from.sent
+	// What was under way when it began may have failed in it.
+	attempts += from.pending + max(0, from.sent-from.done-from.exchangesFailed)
+	if to.sent == from.sent { // conns are all there is to it: each that stood may have been lost
+		attempts += from.open
 	}
 	return Summary{
-		Corrected: &all.Corrected, Service: &all.Service, Connect: &b.measured.connect,
-		Attempts: attempts, Errors: t.errors() - b.t.errors(),
-		Done: t.done - b.t.done, Elapsed: now - b.at, Conns: t.open, Wanted: wanted, Lost: t.lost - b.t.lost,
+		Corrected: &all.Corrected, Service: &all.Service, Connect: &g.connect,
+		Attempts: attempts, Errors: to.errors() - from.errors(),
+		Done: to.done - from.done, Elapsed: elapsed, Conns: to.open, Wanted: wanted, Lost: to.lost - from.lost,
 	}
 }
 
