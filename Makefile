@@ -26,7 +26,7 @@ build: ## build bin/longwire
 	$(GO) build -o bin/longwire ./cmd/longwire
 
 .PHONY: run
-run: build ## build and serve on ADDR (:8000), with /echo and /debug/pprof
+run: build ## build and serve on ADDR (:8000), with the console, /demo/, /echo and /debug/pprof
 	exec bin/longwire serve --dev --addr '$(ADDR)'
 
 .PHONY: setup

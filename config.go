@@ -198,6 +198,17 @@ const (
 	protocolCentrifuge
 )
 
+// Protocol is what messages mean there: plain, centrifuge, or websocket where the application says it.
+func (e Endpoint) Protocol() string {
+	switch e.protocol {
+	case protocolPlain:
+		return "plain"
+	case protocolCentrifuge:
+		return "centrifuge"
+	}
+	return "websocket"
+}
+
 // Plain is an endpoint for the plain protocol, with anonymous sessions: JSON text messages such as
 // {"type":"subscribe","channel":"news"}, and {"type":"ping","ts":…} for which there is {"type":"pong","ts":…}.
 // docs/plain.md has all of it.

@@ -92,6 +92,9 @@ func (f *front) end(i uint32, st *state, c Cause) {
 	}
 	st.cause, st.code, st.detail = c.Kind, uint16(c.Code), detailIndex(c.Detail)
 	if st.flags&stateUpgraded != 0 {
+		f.count.ended.Add(1)
+	}
+	if st.flags&stateUpgraded != 0 {
 		f.recordEnd(i, st, c)
 	}
 }
@@ -110,7 +113,14 @@ func (f *front) Closed(i uint32, e loop.End) {
 		*st = state{}
 		return
 	}
+	cut := st.cause == CauseUnknown
 	f.end(i, st, causeOf(e))
+	if st.flags&stateUpgraded != 0 {
+		if cut {
+			f.count.cut.Add(1)
+		}
+		f.count.closed.Add(1)
+	}
 	f.count.causes[st.cause].Add(1)
 	cause := Cause{Kind: st.cause, Code: ws.StatusCode(st.code), Detail: details[st.detail]}
 	id := f.l.ID(i)

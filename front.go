@@ -95,6 +95,9 @@ type counters struct {
 	causes      [causeKinds]atomic.Uint64
 	untraced    atomic.Uint64 // that the tracer could not tag
 	partials    atomic.Int64  // connections with an incomplete request or message
+	ended       atomic.Uint64 // open connections whose end became certain
+	cut         atomic.Uint64 // of them, those whose socket was over with it
+	closed      atomic.Uint64 // of them, all whose socket is over
 }
 
 const (

@@ -44,13 +44,16 @@ type Gateway struct {
 	admission admission
 	notices   notices
 	contexts  contexts
+	searching *searches
 	pool      *pool
 	draining  atomic.Int64 // nanoseconds over which it drains; 0: it does not, or all at once
+	drains    drains
 	closeLog  closeLog
 	hub       *hub.Hub // nil where no endpoint has sessions, and so the next two
 	node      *session.Node
 	engine    engine.Engine
 	recorder  *flight.Recorder // nil: nothing is recorded
+	recorded  int              // bytes that it has
 	before    *predecessor     // the process before, where the recorder has something of it
 	rules     *channel.Rules
 	verifiers []*token.Verifier // of Config.Tokens and SubTokens
@@ -85,7 +88,7 @@ func New(c Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{config: c, log: c.Log, paths: make(map[string]int), stop: make(chan struct{})}
+	g := &Gateway{config: c, log: c.Log, paths: make(map[string]int), searching: newSearches(), stop: make(chan struct{})}
 	for i, e := range c.Endpoints {
 		g.endpoints = append(g.endpoints, endpoint{Endpoint: e, policy: ws.Policy{Origins: e.Origins, Subprotocols: e.Subprotocols, Deflate: e.Compression}})
 		g.paths[e.Path] = i
@@ -312,20 +315,63 @@ func (g *Gateway) Ready() bool {
 	return g.state == stateStarted && !g.admission.draining.Load()
 }
 
+// drains is the drain that is under way.
+type drains struct {
+	mu  sync.Mutex
+	end time.Time // guarded by mu: of the last turn; zero: there is none
+}
+
 // Drain stops accepting and closes all connections, with 1001 or what their protocol has for it (3001), spread evenly over
 // a duration so that the clients don't come back elsewhere in one wave. Until its turn a connection is served as ever. The
 // reason of its close ends with "retry after N s" for clients that listen: N is random, up to the duration and up to 10 s,
 // and more where Sessions.ConnectRate lets fewer in than go; where both are 0 it is not said. Drain returns when the last
 // is gone; those that don't answer the close frame are given a few seconds more. If ctx ends first, it returns the context's
-// cause.
+// cause. Called again meanwhile, it gives those that are left new turns where that has the last of them go sooner, and waits
+// as the first call does.
 func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
-	g.mu.Lock()
-	if g.state != stateStarted {
-		g.mu.Unlock()
+	if !g.running() {
 		return nil
 	}
-	g.mu.Unlock()
+	g.StartDrain(over)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for g.loops.Live() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-g.loops.Failed():
+			return nil
+		case <-g.stop:
+			return nil
+		}
+	}
+	g.plain.drain(ctx)
+	g.pool.wait()
+	return nil
+}
+
+// running reports whether the gateway was started and is not closed.
+func (g *Gateway) running() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state == stateStarted
+}
+
+// StartDrain begins what Drain does and waits for none of it; Drain or ListenAndServe does. left is the time until the last
+// connection has its turn, again whether a drain was under way already: then left is no longer than it was.
+func (g *Gateway) StartDrain(over time.Duration) (left time.Duration, again bool) {
+	if !g.running() {
+		return 0, false
+	}
 	over = max(0, over)
+	g.drains.mu.Lock()
+	defer g.drains.mu.Unlock()
+	end := time.Now().Add(over)
+	if again = !g.drains.end.IsZero(); again && !end.Before(g.drains.end) {
+		return max(0, time.Until(g.drains.end)), true
+	}
+	g.drains.end = end
 	g.draining.Store(int64(over))
 	g.admission.draining.Store(true)
 	g.log.Info("draining", "conns", g.loops.Live(), "over", over)
@@ -343,22 +389,7 @@ func (g *Gateway) Drain(ctx context.Context, over time.Duration) error {
 			}
 		})
 	})
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for g.loops.Live() > 0 {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-g.loops.Failed():
-			return nil
-		case <-g.stop:
-			return nil
-		}
-	}
-	g.plain.drain(ctx)
-	g.pool.wait()
-	return nil
+	return over, again
 }
 
 // Close ends everything at once: connections that are left are cut with CauseDrain. It waits until all threads

@@ -254,19 +254,7 @@ func (p *plainHTTP) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/healthz", "/readyz":
 		r.Pattern = r.URL.Path
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
-			return
-		}
-		switch {
-		case r.URL.Path == "/healthz":
-			_, _ = w.Write([]byte("ok\n"))
-		case g.Ready():
-			_, _ = w.Write([]byte("ready\n"))
-		default:
-			http.Error(w, "draining", http.StatusServiceUnavailable)
-		}
+		g.ServeHealth(w, r)
 		return
 	}
 	if g.config.HTTP == nil {
@@ -274,6 +262,24 @@ func (p *plainHTTP) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.config.HTTP.ServeHTTP(w, r)
+}
+
+// ServeHealth answers at /healthz while the process lives, and at any other path, as /readyz, whether the gateway takes
+// connections. The gateway's own port has both; this is for other listeners.
+func (g *Gateway) ServeHealth(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	switch {
+	case r.URL.Path == "/healthz":
+		_, _ = w.Write([]byte("ok\n"))
+	case g.Ready():
+		_, _ = w.Write([]byte("ready\n"))
+	default:
+		http.Error(w, "draining", http.StatusServiceUnavailable)
+	}
 }
 
 // start serves what the loops pass on.

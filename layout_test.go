@@ -70,10 +70,12 @@ var layout = map[string]row{
 	// The command.
 	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},
 	"internal/api":     {imports: ". engine internal/session internal/wire/centrifuge internal/wire/json"},
+	"internal/admin":   {imports: ". internal/api internal/sys internal/wire/centrifuge ws"},
+	"internal/console": {},
 	"internal/demo":    {},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
 	"internal/metrics": {imports: ". engine/memengine internal/hook internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". engine/memengine internal/api internal/avalanche/lab internal/config internal/demo internal/doctor internal/hook internal/metrics internal/stress internal/trace", outside: "github.com/alecthomas/kong", process: true},
+	"internal/cli":     {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/metrics internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// What generates the dashboards.

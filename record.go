@@ -53,7 +53,7 @@ func (g *Gateway) openRecorder() error {
 	if err != nil {
 		return fmt.Errorf("longwire: %w", err)
 	}
-	g.recorder = r
+	g.recorder, g.recorded = r, max(c.Bytes, flight.MinBytes(tracks))
 	if said, ok := r.Before(); ok {
 		g.before = parseIntroduction(said)
 	}
@@ -129,6 +129,14 @@ func (g *Gateway) mask(a netip.AddrPort) netip.AddrPort {
 	}
 	return netip.AddrPortFrom(network.Addr(), 0)
 }
+
+// MaskAddress is an address as records and logs may have it: see Config.MaskAddresses.
+func (g *Gateway) MaskAddress(a netip.Addr) netip.Addr {
+	return g.mask(netip.AddrPortFrom(a, 0)).Addr()
+}
+
+// RecorderBytes is the memory of the flight recorder; 0 where nothing is recorded.
+func (g *Gateway) RecorderBytes() int64 { return int64(g.recorded) }
 
 // recordOpen tells the recorder of a connection whose handshake is agreed.
 func (f *front) recordOpen(i uint32, st *state, e int, req *ws.Request) {

@@ -15,6 +15,8 @@ type Stats struct {
 	Draining bool
 
 	Conns    int64 // WebSocket connections and handshakes under way
+	Open     int64 // of Conns, those whose handshake is done and whose end is not certain
+	Closing  int64 // of Conns, those whose end is certain and whose socket is not over
 	Sockets  int64 // on loops: Conns and refused clients whose answer is on its way
 	Partials int64 // connections that hold an incomplete request or message
 	HTTP     int64 // plain HTTP connections
@@ -23,6 +25,8 @@ type Stats struct {
 	Upgraded uint64
 	Passed   uint64 // requests that went to net/http
 	Adopted  uint64 // connections that came from net/http
+	Ended    uint64 // connections that were open and whose end became certain
+	Cut      uint64 // of Ended, those whose socket was over with it: a FIN or reset out of the blue
 	Shed     uint64 // times that accepting paused because the kernel had no descriptor or memory
 
 	MessagesIn  uint64
@@ -33,6 +37,7 @@ type Stats struct {
 	Writes      uint64
 	Pings       uint64 // sent
 	Pongs       uint64 // received
+	Untraced    uint64 // connections that the Tracer could not be given
 
 	// Of sessions; zero where no endpoint has them.
 	Sessions      int64  // connected
@@ -80,12 +85,20 @@ func (g *Gateway) Stats() Stats {
 			s.Iterations[b] += t.Iteration[b].Load()
 		}
 		s.Partials += c.partials.Load()
-		s.Upgraded += c.upgraded.Load()
 		s.Passed += c.passed.Load()
+		// Earlier steps of a connection's life are read after later ones: no difference is negative.
+		closed, cut, ended := c.closed.Load(), c.cut.Load(), c.ended.Load()
+		s.Cut += cut
+		s.Ended += ended
+		s.Closing += int64(ended - closed)
+		upgraded := c.upgraded.Load()
+		s.Upgraded += upgraded
+		s.Open += int64(upgraded - ended)
 		s.MessagesIn += c.messagesIn.Load()
 		s.MessagesOut += c.messagesOut.Load()
 		s.Pings += c.pings.Load()
 		s.Pongs += c.pongs.Load()
+		s.Untraced += c.untraced.Load()
 		for k := range c.causes {
 			if n := c.causes[k].Load(); n > 0 {
 				s.Closes[CauseKind(k).String()] += n

@@ -36,7 +36,7 @@ func TestDemo(t *testing.T) {
 	b.call("Log.enable", nil, nil)
 	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": 1200, "height": 1000, "deviceScaleFactor": 1, "mobile": false}, nil)
 	b.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": demoDriver}, nil)
-	b.call("Page.navigate", map[string]any{"url": "http://" + g.Addr().String() + "/"}, nil)
+	b.call("Page.navigate", map[string]any{"url": "http://" + g.Addr().String() + demo.Prefix}, nil)
 	b.want(`await loaded(); return document.title`, "Longwire: try it")
 	for _, theme := range []string{"light", "dark"} {
 		b.picture("1-new", theme)

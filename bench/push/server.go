@@ -53,7 +53,7 @@ func (b *bench) serve(ctx context.Context, conns int, flags ...string) (*server,
 	argv := append([]string{filepath.Join(b.bin, "longwire"), "serve", "--config", name, "--addr", "127.0.0.1:0",
 		"--max-conns", fmt.Sprint(conns + conns/100 + 1000), "--drain", "0s", "--loops", fmt.Sprint(b.o.loops)}, flags...)
 	if b.o.profile != "" {
-		argv = append(argv, "--pprof", b.o.profile)
+		argv = append(argv, "--admin", b.o.profile, "--admin-insecure")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -39,6 +39,10 @@ func (s *Slab[T]) At(ref uint32) *T { return &s.records[(ref-1)/slabChunk][(ref-
 // Free gives a record back.
 func (s *Slab[T]) Free(ref uint32) { s.free = append(s.free, ref) }
 
+// Used is the highest reference that was ever given: those up to it can be walked through, free ones among them, which hold
+// what their last user left.
+func (s *Slab[T]) Used() uint32 { return s.fresh }
+
 // Len is the number of records in use.
 func (s *Slab[T]) Len() int { return int(s.fresh) - len(s.free) }
 

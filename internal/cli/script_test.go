@@ -39,9 +39,10 @@ func TestMain(m *testing.M) {
 // commands there are:
 //
 //	exits CODE ARGS…    run longwire, expect the exit code
-//	start ARGS…         run longwire serve on a free port until it listens; $ADDR is where, $NOFILE its limit of open files
+//	start ARGS…         run longwire serve on a free port until it listens; $ADDR is where, $ADMIN the admin listener,
+//	                    $NOFILE its limit of open files
 //	logged REGEXP       wait until the server's log has a line that matches
-//	get PATH            print the status and body of a request to the server
+//	get PATH [HEADER]   print the status and body of a request to the server
 //	metric SERIES VALUE scrape until the series has the value
 //	connect PATH [ORIGIN]  open a WebSocket connection, print the response's head, keep it if it is 101
 //	say TEXT            send a text message on it and print the reply
@@ -184,7 +185,13 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 		s.ended <- <-s.ended
 	})
 	ts.Setenv("ADDR", s.wait(ts, regexp.MustCompile(`msg"?[=:]"?listening"?[ ,]"?addr"?[=:]"?([0-9.:]+)`))[1])
+	text, _ := s.log.read()
+	if m := adminAddr.FindStringSubmatch(text); m != nil {
+		ts.Setenv("ADMIN", m[1])
+	}
 }
+
+var adminAddr = regexp.MustCompile(`msg"?[=:]"?admin"?[ ,]"?addr"?[=:]"?([0-9.:]+)`)
 
 func lookPath(name, path string) (string, error) {
 	for _, dir := range strings.Split(path, string(os.PathListSeparator)) {
@@ -212,15 +219,19 @@ func logged(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func get(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: get PATH")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: get PATH [HEADER]")
 	}
-	fmt.Fprint(ts.Stdout(), fetch(ts, args[0]))
+	fmt.Fprint(ts.Stdout(), fetch(ts, args[0], args[1:]...))
 }
 
-func fetch(ts *testscript.TestScript, path string) string {
+func fetch(ts *testscript.TestScript, path string, header ...string) string {
 	r, err := http.NewRequest(http.MethodGet, "http://"+ts.Getenv("ADDR")+path, nil)
 	ts.Check(err)
+	for _, h := range header {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
 	return exchange(ts, r)
 }
 

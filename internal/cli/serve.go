@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/pprof"
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -66,6 +65,8 @@ func (cmd *serveCmd) Run(c *call) error {
 			draining = true
 			log.Info("signal", "signal", sig.String(), "drain", l.Serve.Drain.String())
 			cancel()
+		case d := <-s.drains:
+			d.answer <- s.drain(d.over, time.Duration(l.Serve.Drain), cancel)
 		}
 	}
 }
@@ -84,12 +85,14 @@ type server struct {
 	made    atomic.Pointer[longwire.Gateway] // the same, for who may ask before it is made
 	more    []metrics.Collector              // beside the gateway's own figures
 	tracing *serveTrace                      // nil: connections are not traced
-	profile string                           // address of the listener for profiles, or empty
+	admin   *serveAdmin                      // nil: neither is there an admin listener, nor is this --dev
+	drains  chan drainCall                   // drains by hand, for whoever waits for signals
+	byHand  sync.WaitGroup                   // such drains that are under way
 	log     *slog.Logger
 }
 
 func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
-	s := &server{profile: l.Serve.PProf, log: log}
+	s := &server{drains: make(chan drainCall), log: log}
 	c, err := gatewayConfig(l)
 	if err != nil {
 		return nil, err
@@ -108,6 +111,9 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		if e, ok := c.Engine.(*memengine.Engine); ok {
 			s.more = append(s.more, metrics.Engine(e.Stats, int64(l.Serve.HistoryMemory)))
 		}
+	}
+	if l.Serve.Admin != "" || l.Serve.Dev {
+		s.admin = newServeAdmin(s, l, &c)
 	}
 	c.HTTP = s.routes(&l.Serve, c.Endpoints)
 	if l.Serve.Trace {
@@ -241,21 +247,17 @@ func (s *server) routes(o *config.Serve, endpoints []longwire.Endpoint) http.Han
 	}
 	if o.Metrics {
 		page += "  /metrics\n"
-		b := readBuild()
-		mux.Handle("GET /metrics", metrics.Handler(func() longwire.Stats { return s.gateway.Stats() }, metrics.Build{Version: b.Version, Revision: b.Revision}, s.more...))
+		mux.Handle("GET /metrics", s.metrics())
 	}
 	if o.Dev {
-		page += "  /debug/pprof/\n"
-		profiles(mux)
-	}
-	try := demo.Handler()
-	if o.Dev {
-		mux.Handle(demo.Prefix, try)
+		page += "  /debug/pprof/\n  " + demo.Prefix + " (a page to try it)\n"
+		mux.Handle(demo.Prefix, demo.Handler())
+		s.admin.open(mux)
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept")
 		if o.Dev && strings.Contains(r.Header.Get("Accept"), "text/html") {
-			try.ServeHTTP(w, r) // a browser's; curl gets the text
+			s.admin.page.ServeHTTP(w, r) // a browser's; curl gets the text
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -264,34 +266,26 @@ func (s *server) routes(o *config.Serve, endpoints []longwire.Endpoint) http.Han
 	return mux
 }
 
-// profiles adds the pages of net/http/pprof.
-func profiles(mux *http.ServeMux) {
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+// metrics serves what Prometheus scrapes.
+func (s *server) metrics() http.Handler {
+	b := readBuild()
+	return metrics.Handler(func() longwire.Stats { return s.gateway.Stats() }, metrics.Build{Version: b.Version, Revision: b.Revision}, s.more...)
 }
 
 // run serves until ctx ends, and drains then.
 func (s *server) run(ctx context.Context) error {
 	s.log.Info("longwire", "version", readBuild().Version, "pid", os.Getpid())
-	if s.profile != "" {
-		ln, err := net.Listen("tcp", s.profile)
-		if err != nil {
-			_ = s.gateway.Close()
-			return listenError(err, "pprof")
-		}
-		mux := http.NewServeMux()
-		profiles(mux)
-		h := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-		s.log.Info("profiles", "addr", ln.Addr().String())
-		done := make(chan struct{})
-		go func() { _ = h.Serve(ln); close(done) }()
-		defer func() { _ = h.Close(); <-done }()
-	}
 	defer s.tracing.stop()
-	return listenError(s.gateway.ListenAndServe(ctx), "addr")
+	if s.admin != nil {
+		defer s.admin.close() // before tracing stops, which it asks
+		if err := s.admin.listen(); err != nil {
+			_ = s.gateway.Close()
+			return listenError(err, "admin")
+		}
+	}
+	err := s.gateway.ListenAndServe(ctx)
+	s.byHand.Wait()
+	return listenError(err, "addr")
 }
 
 // listenError adds what to do when an address could not be had.

@@ -164,7 +164,7 @@ func FuzzOptions(f *testing.F) {
 // TestYAMLRoundTrip feeds the effective values of options that all differ from their defaults back.
 func TestYAMLRoundTrip(t *testing.T) {
 	other := map[string]string{
-		"addr": "[::1]:1", "dev": "true", "pprof": "localhost:2", "max-conns": "3", "max-memory": "4MiB", "conns-per-address": "5",
+		"addr": "[::1]:1", "dev": "true", "admin": "localhost:2", "admin-insecure": "true", "max-conns": "3", "max-memory": "4MiB", "conns-per-address": "5",
 		"rate-per-address": "6.5", "retry-after": "7s", "handshake-timeout": "8s", "max-header": "900", "origins": "https://*.x.example,null",
 		"ping-after": "10s", "close-after": "11s", "user-timeout": "12s", "drain": "13s", "max-message": "14", "write-queue": "15",
 		"compression": "true", "loops": "16", "tables": "private", "workers": "17", "backlog": "18", "metrics": "false", "flight-record": "18MiB", "flight-dir": "/var/lib/x", "trace": "true", "mask-addresses": "true",
@@ -175,7 +175,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 		"token-audience": "28", "token-issuer": "~", "api-insecure": "true",
 		"hook-connect": "http://b.example/1", "hook-refresh": "http://b.example/2", "hook-subscribe": "http://b.example/3", "hook-sub-refresh": "http://b.example/4",
 		"hook-publish": "http://b.example/5", "hook-rpc": "http://b.example/6?a=b", "hook-timeout": "29s", "hook-concurrency": "30", "hook-headers": "Cookie,X-A",
-		"token-hmac-secret": "", "api-key": "", // TestSecretsAreNotShown
+		"token-hmac-secret": "", "api-key": "", "admin-token": "", // TestSecretsAreNotShown
 	}
 	var in Input
 	for _, o := range options {

@@ -19,7 +19,7 @@ const (
 
 // TestSecretsAreNotShown prints secrets in all ways that there are, and checks that they arrive all the same.
 func TestSecretsAreNotShown(t *testing.T) {
-	const secret = "correct horse"
+	const secret = "correct=horse-battery" // a header as well
 	n := 0
 	for i := range options {
 		o := &options[i]

@@ -16,9 +16,8 @@ import (
 // Serve is the options of the gateway. Fields are named after their options; Default gives the defaults. The
 // tags are for kong, which reads the flags.
 type Serve struct {
-	Addr  string
-	Dev   bool   `negatable:""`
-	PProf string `name:"pprof"`
+	Addr string
+	Dev  bool `negatable:""`
 
 	MaxConns        Count
 	MaxMemory       Memory
@@ -61,6 +60,10 @@ type Serve struct {
 
 	APIKey      Secret
 	APIInsecure bool `negatable:""`
+
+	Admin         string
+	AdminToken    Secret
+	AdminInsecure bool `negatable:""`
 
 	HookConnect     string
 	HookRefresh     string
@@ -109,6 +112,7 @@ const (
 	groupPush      = "Push"
 	groupTokens    = "Tokens"
 	groupAPI       = "API"
+	groupAdmin     = "Admin"
 	groupHooks     = "Hooks"
 	groupLoops     = "Loops"
 	groupWatching  = "Watching"
@@ -126,20 +130,9 @@ var options = []Option{
 		check: func(s *Serve) error { return checkAddr(s.Addr) },
 	}, {
 		Name: "dev", Group: groupServer, Type: "bool", Default: "false",
-		Help:  "Adds what helps to develop: the endpoint /echo, /debug/pprof on the same port, and push that is open to all.",
-		Edge:  "All of it is open to everybody who reaches the port. insecure and api-insecure are on with it, and channels without a namespace have presence, joins and leaves, and recoverable history of 100 publications for 5 minutes; each as far as it is not given itself (the last one as channels: in the file).",
+		Help:  "Adds what helps to develop: the endpoint /echo, the console, the demo page and /debug/pprof on the same port, and push that is open to all.",
+		Edge:  "All of it is open to everybody who reaches the port. insecure and api-insecure are on with it, admin-insecure too where there is no admin-token, and channels without a namespace have presence, joins and leaves, and recoverable history of 100 publications for 5 minutes; each as far as it is not given itself (the last one as channels: in the file).",
 		field: func(s *Serve) any { return &s.Dev },
-	}, {
-		Name: "pprof", Group: groupServer, Type: "host:port", Default: "",
-		Help:  "Where to serve /debug/pprof, on a listener of its own.",
-		Edge:  "Empty serves it nowhere (but see dev). Profiles tell much about a process: choose an address such as 127.0.0.1:6060.",
-		field: func(s *Serve) any { return &s.PProf },
-		check: func(s *Serve) error {
-			if s.PProf == "" {
-				return nil
-			}
-			return checkAddr(s.PProf)
-		},
 	},
 
 	{
@@ -371,6 +364,49 @@ var options = []Option{
 	},
 
 	{
+		Name: "admin", Group: groupAdmin, Type: "host:port", Default: "",
+		Help:  "Where to serve the console, /debug/pprof, /metrics and health, on a listener of its own.",
+		Edge:  "Empty serves none of the first two (but see dev). It asks for admin-token, all but health and the console's empty page. It speaks plain HTTP: choose an address that only operators reach, such as 127.0.0.1:6060, or put TLS in front.",
+		field: func(s *Serve) any { return &s.Admin },
+		check: func(s *Serve) error {
+			if s.Admin == "" {
+				return nil
+			}
+			if err := checkAddr(s.Admin); err != nil {
+				return err
+			}
+			if s.AdminToken == "" && !s.AdminInsecure {
+				return errors.New("nobody could be let in: set admin-token, best as LONGWIRE_ADMIN_TOKEN, or, where only friends reach the address, admin-insecure")
+			}
+			return nil
+		},
+	}, {
+		Name: "admin-token", Group: groupAdmin, Type: "secret", Default: "",
+		Help:  "What callers of the admin listener must show, as Authorization: Bearer.",
+		Edge:  "Others get 401, and 429 for a while after some wrong ones. At least 16 characters, such as openssl rand -hex 16 prints. It is never shown; prefer the environment or the file to the flag.",
+		field: func(s *Serve) any { return &s.AdminToken },
+		check: func(s *Serve) error {
+			token := string(s.AdminToken)
+			switch {
+			case token == "":
+				return nil
+			case s.AdminInsecure:
+				return errors.New("admin-insecure asks for none: want one of the two")
+			case len(token) < leastToken:
+				return fmt.Errorf("it has %d characters: want at least %d, such as openssl rand -hex 16 prints", len(token), leastToken)
+			case strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c >= 0x7f }):
+				return errors.New("it cannot stand in a header: want letters, digits and signs of ASCII without spaces")
+			}
+			return nil
+		},
+	}, {
+		Name: "admin-insecure", Group: groupAdmin, Type: "bool", Default: "false",
+		Help:  "Lets everybody in who reaches the admin listener.",
+		Edge:  "They may see who is connected, disconnect them, publish, and drain the node. It is on with dev where there is no admin-token.",
+		field: func(s *Serve) any { return &s.AdminInsecure },
+	},
+
+	{
 		Name: "hook-connect", Group: groupHooks, Type: "URL", Default: "",
 		Help:  "Where to ask, by HTTP POST, who a client is that connects without a token.",
 		Edge:  "Empty asks nobody; see anonymous.",
@@ -508,6 +544,9 @@ func Default() Serve {
 	return s
 }
 
+// leastToken is the length of the shortest admin token that nobody guesses at the rate at which wrong ones are looked at.
+const leastToken = 16
+
 func atLeast[T ~int | ~int64](v T, least T) error {
 	if v < least {
 		return fmt.Errorf("%v is too little: want at least %v", v, least)
@@ -597,6 +636,10 @@ func (s *Serve) derive(given func(name string) bool) (derived []string) {
 	if s.Dev && !given("api-insecure") {
 		s.APIInsecure = true
 		derived = append(derived, "api-insecure")
+	}
+	if s.Dev && !given("admin-insecure") && s.AdminToken == "" {
+		s.AdminInsecure = true
+		derived = append(derived, "admin-insecure")
 	}
 	return derived
 }

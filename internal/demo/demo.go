@@ -16,11 +16,11 @@ import (
 //go:embed page
 var page embed.FS
 
-// Prefix is where Handler has to stand for what the page loads.
+// Prefix is where Handler has to stand.
 const Prefix = "/demo/"
 
-// Handler serves the page at every path that is not below Prefix, and below Prefix what the page loads. It expects a
-// Centrifuge endpoint at /connection/websocket of the same host. Any number of requests may be served at once.
+// Handler serves the page at Prefix, and below it what the page loads. It expects a Centrifuge endpoint at
+// /connection/websocket of the same host. Any number of requests may be served at once.
 func Handler() http.Handler {
 	files, err := fs.Sub(page, "page")
 	if err != nil {
@@ -29,16 +29,16 @@ func Handler() http.Handler {
 	serve := http.StripPrefix(Prefix, http.FileServerFS(files))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+Prefix, func(w http.ResponseWriter, r *http.Request) {
-		if name := r.URL.Path[len(Prefix):]; !fs.ValidPath(name) || name == "." || name == "index.html" {
+		switch name := r.URL.Path[len(Prefix):]; {
+		case name == "":
+			harden(w)
+			http.ServeFileFS(w, r, files, "index.html")
+		case !fs.ValidPath(name) || name == "." || name == "index.html":
 			http.NotFound(w, r) // there are no lists of files, and the page has one address
-			return
+		default:
+			harden(w)
+			serve.ServeHTTP(w, r)
 		}
-		harden(w)
-		serve.ServeHTTP(w, r)
-	})
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
-		harden(w)
-		http.ServeFileFS(w, r, files, "index.html")
 	})
 	return mux
 }

@@ -20,7 +20,7 @@ func get(t *testing.T, path string) *httptest.ResponseRecorder {
 
 func TestHandler(t *testing.T) {
 	for _, c := range []struct{ path, kind, has string }{
-		{"/", "text/html", "<title>Longwire"},
+		{"/demo/", "text/html", "<title>Longwire"},
 		{"/demo/page.js", "text/javascript", "new Centrifuge("},
 		{"/demo/page.css", "text/css", "prefers-color-scheme: dark"},
 		{"/demo/icon.svg", "image/svg+xml", "<svg"},
@@ -35,21 +35,21 @@ func TestHandler(t *testing.T) {
 			t.Errorf("GET %s: header %v: want a policy that allows little, and nosniff", c.path, h)
 		}
 	}
-	for _, path := range []string{"/demo/", "/demo/index.html", "/demo/nothing", "/demo/centrifuge.js/"} {
+	for _, path := range []string{"/", "/demo/index.html", "/demo/nothing", "/demo/centrifuge.js/"} {
 		if w := get(t, path); w.Code != 404 {
 			t.Errorf("GET %s: %d, want 404", path, w.Code)
 		}
 	}
 	w := httptest.NewRecorder()
-	Handler().ServeHTTP(w, httptest.NewRequest("POST", "/", nil))
+	Handler().ServeHTTP(w, httptest.NewRequest("POST", "/demo/", nil))
 	if w.Code != http.StatusMethodNotAllowed {
-		t.Errorf("POST /: %d, want 405", w.Code)
+		t.Errorf("POST /demo/: %d, want 405", w.Code)
 	}
 }
 
 // What the page loads is there, and from here: the policy would forbid anything else, silently for who reads the code.
 func TestPageIsWhole(t *testing.T) {
-	html := get(t, "/").Body.String()
+	html := get(t, Prefix).Body.String()
 	links := regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(html, -1)
 	if len(links) < 5 {
 		t.Fatalf("the page has %d links, want those of its parts", len(links))

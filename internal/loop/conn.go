@@ -35,6 +35,20 @@ func (l *Loop) Each(f func(i uint32)) {
 	}
 }
 
+// Walk is Each in parts: it calls f for the conns from slot from on until it has been through n slots or f returns false. next
+// is where to go on, where there is more. A conn that stays is called for once by calls that go on from one another.
+func (l *Loop) Walk(from uint32, n int, f func(i uint32) bool) (next uint32, more bool) {
+	for i := from; i < l.slab.fresh; i++ {
+		if n--; n < 0 {
+			return i, true
+		}
+		if s := &l.slab.slots[i]; s.gen != 0 && s.flags&(flagDoomed|flagRefused|flagLingering) == 0 && !f(i) {
+			return i + 1, i+1 < l.slab.fresh
+		}
+	}
+	return 0, false
+}
+
 // SetTimer has Handler.Timer called for conn i after d, rounded up to ticks, instead of when it was set
 // before.
 func (l *Loop) SetTimer(i uint32, d time.Duration) {
