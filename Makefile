@@ -119,7 +119,7 @@ bench-push: ## measure clients of the Centrifuge protocol into bench/PUSH.md; BE
 	$(GO) run ./bench/push -out bench/PUSH.md $(BENCHARGS)
 
 .PHONY: bench-stress
-bench-stress: build ## measure the load tester beside wrk, tsung and k6, as far as they are installed, into bench/STRESS.md; BENCHARGS='-million 1000000' and the like
+bench-stress: build ## measure the load tester beside wrk, tsung and k6, as far as they are installed, into bench/STRESS.md; BENCHARGS='-k6 PATH' and the like
 	$(GO) run ./bench/stress -longwire bin/longwire -out bench/STRESS.md $(BENCHARGS)
 
 .PHONY: bench-accuracy

@@ -37,7 +37,6 @@ type options struct {
 	seconds  int
 	conns    int // of the HTTP part
 	hold     int // conns of the other part
-	million  int
 	out      string
 }
 
@@ -50,7 +49,6 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 8, "seconds of each HTTP run")
 	flag.IntVar(&o.conns, "conns", 100, "connections of the HTTP runs")
 	flag.IntVar(&o.hold, "hold", 10_000, "connections that are opened and held")
-	flag.IntVar(&o.million, "million", 0, "connections of a last run of longwire alone; 0 for none")
 	flag.StringVar(&o.out, "out", "", "write the table to this file, too")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -114,7 +112,7 @@ type tool struct {
 
 func run(ctx context.Context, o *options) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CPUs %d, shared by tool and server; medians of %d rounds that alternate.\n\n", runtime.NumCPU(), o.rounds)
+	fmt.Fprintf(&b, "# Beside other load testers\n\n<!-- Written by `make bench-stress`. -->\n\n%d CPUs, shared by tool and server; medians of %d rounds that alternate.\n\n", runtime.NumCPU(), o.rounds)
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -131,7 +129,7 @@ func run(ctx context.Context, o *options) error {
 	}); err != nil {
 		return err
 	}
-	gateway, err := target.Start(ctx, "longwire", "/ws", o.longwire, "serve", "--addr", "127.0.0.1:0", "--max-conns", strconv.Itoa(max(o.million, 4*o.hold)))
+	gateway, err := target.Start(ctx, "longwire", "/ws", o.longwire, "serve", "--addr", "127.0.0.1:0", "--max-conns", strconv.Itoa(4*o.hold))
 	if err != nil {
 		return err
 	}
@@ -143,15 +141,6 @@ func run(ctx context.Context, o *options) error {
 	}
 	if err := rounds(ctx, o, gateway.Addr.String(), tools, row); err != nil {
 		return err
-	}
-	if o.million > 0 {
-		all := *o
-		all.hold = o.million
-		f, err := stressHold(ctx, &all, gateway.Addr.String())
-		if err != nil {
-			return err
-		}
-		row(tool{name: fmt.Sprintf("longwire stress, %d", o.million)}, f)
 	}
 	fmt.Print(b.String())
 	if o.out != "" {

@@ -117,8 +117,9 @@ type Target struct {
 // Step is a stretch of the run at one level of load.
 type Step struct {
 	Begin, End time.Duration
-	Level      int64 // conns, or arrivals a second
-	Broken     bool  // it did not hold what was asked
+	Conns      int64   // that were wanted
+	Rate       float64 // arrivals a second; 0 where conns are all there is to it
+	Broken     bool    // it did not hold what was asked
 	Why        string
 	// Timeout is how long an attempt may take: one that failed for want of an answer began so long before. Zero is not known.
 	Timeout time.Duration

@@ -236,7 +236,7 @@ func (s *stage) look() Sample {
 func (s *stage) step(broken bool, f func()) {
 	begin := time.Duration(len(s.samples)) * interval
 	f()
-	s.steps = append(s.steps, Step{Begin: begin, End: time.Duration(len(s.samples)) * interval, Level: s.clients.Attempted, Broken: broken})
+	s.steps = append(s.steps, Step{Begin: begin, End: time.Duration(len(s.samples)) * interval, Conns: s.clients.Attempted, Broken: broken})
 }
 
 // held is a step of four conns that all went well.
@@ -447,7 +447,7 @@ func TestRealMemoryLimit(t *testing.T) {
 	s.watch(pid)
 	// A sample of before it grew.
 	s.samples = append(s.samples, Sample{At: interval, Clients: s.clients, Target: Target{Known: true, Resident: 1 << 20, MemoryUsed: 1 << 20, MemoryLimit: limit}})
-	s.steps = append(s.steps, Step{End: interval, Level: 4})
+	s.steps = append(s.steps, Step{End: interval, Conns: 4})
 	s.step(true, func() {
 		s.connect(20)
 		if text := s.line(out); text != "full" {

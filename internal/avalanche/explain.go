@@ -532,16 +532,27 @@ func round(d time.Duration) time.Duration {
 	return d.Round(time.Microsecond)
 }
 
+// load is how the step that broke differs from the one before: in its rate, or in its conns where that is the same.
+func (w *window) load() Link {
+	was, is, unit := float64(w.last.Conns), float64(w.step.Conns), " conns"
+	if w.step.Rate > 0 && (w.last.Rate != w.step.Rate || was == is) {
+		was, is, unit = w.last.Rate, w.step.Rate, " a second"
+	}
+	l := Link{When: w.step.Begin, What: "load rises", Figure: fmt.Sprintf("%.0f → %.0f%s", was, is, unit)}
+	switch {
+	case was == 0:
+		l.Figure = fmt.Sprintf("to %.0f%s", is, unit)
+	case was == is:
+		l.What, l.Figure = "load stays", fmt.Sprintf("at %.0f%s", is, unit)
+	case was > is:
+		l.What = "load falls"
+	}
+	return l
+}
+
 // chain is what was seen, in order. What was seen in the same sample is in the order in which one follows from another.
 func (w *window) chain(f *findings) []Link {
-	load := Link{When: w.step.Begin, What: "load rises", Figure: fmt.Sprintf("to %d", w.step.Level)}
-	switch {
-	case w.last.Level > 0 && w.last.Level == w.step.Level:
-		load.What, load.Figure = "load stays", fmt.Sprintf("at %d", w.step.Level)
-	case w.last.Level > 0:
-		load.Figure = fmt.Sprintf("%d → %d", w.last.Level, w.step.Level)
-	}
-	links := []Link{load}
+	links := []Link{w.load()}
 	storm := "segments are sent again"
 	if f.storm {
 		storm = "retransmission storm"

@@ -25,7 +25,7 @@ func recording(broken bool, happen func(n int64, s *Sample)) ([]Step, []Sample) 
 	var steps []Step
 	for i := range nth + 1 {
 		begin := time.Duration(i) * stepTime
-		steps = append(steps, Step{Begin: begin, End: begin + stepTime, Level: int64(i+1) * perStep, Broken: broken && i == nth})
+		steps = append(steps, Step{Begin: begin, End: begin + stepTime, Conns: int64(i+1) * perStep, Broken: broken && i == nth})
 	}
 	var samples []Sample
 	for at := time.Duration(0); at <= steps[nth].End; at += interval {
@@ -367,9 +367,9 @@ func TestExplainTimeout(t *testing.T) {
 		begin   time.Duration
 		load    string
 	}{
-		{0, None, nth * stepTime, "1000 → 1200"},
-		{time.Second, None, nth * stepTime, "1000 → 1200"},
-		{3 * time.Second, SmallBacklog, (nth - 1) * stepTime, "800 → 1200"},
+		{0, None, nth * stepTime, "1000 → 1200 conns"},
+		{time.Second, None, nth * stepTime, "1000 → 1200 conns"},
+		{3 * time.Second, SmallBacklog, (nth - 1) * stepTime, "800 → 1200 conns"},
 	} {
 		steps, samples := recording(true, nil)
 		steps[nth].Timeout = c.timeout
@@ -393,11 +393,31 @@ func TestExplainTimeout(t *testing.T) {
 	}
 }
 
+// TestExplainLoad checks that a rate is held against a rate, and conns against conns.
+func TestExplainLoad(t *testing.T) {
+	for _, c := range []struct {
+		was, is      Step
+		what, figure string
+	}{
+		{Step{Conns: 600, Rate: 40}, Step{Conns: 600, Rate: 50}, "load rises", "40 → 50 a second"},
+		{Step{Conns: 600}, Step{Conns: 600, Rate: 50}, "load rises", "to 50 a second"},
+		{Step{Conns: 600, Rate: 50}, Step{Conns: 700, Rate: 50}, "load rises", "600 → 700 conns"},
+		{Step{Conns: 600, Rate: 50}, Step{Conns: 600, Rate: 50}, "load stays", "at 50 a second"},
+		{Step{Conns: 600, Rate: 50}, Step{Conns: 50}, "load falls", "600 → 50 conns"},
+		{Step{}, Step{Conns: 50}, "load rises", "to 50 conns"},
+	} {
+		w := window{last: c.was, step: c.is}
+		if l := w.load(); l.What != c.what || l.Figure != c.figure {
+			t.Errorf("%+v after %+v: %s, %s; want %s, %s", c.is, c.was, l.What, l.Figure, c.what, c.figure)
+		}
+	}
+}
+
 // TestExplainStays checks that a load which stays is not said to rise.
 func TestExplainStays(t *testing.T) {
 	steps, samples := recording(true, func(_ int64, s *Sample) { fail(s, Failures{NoPort: 100}) })
-	steps[nth].Level = steps[nth-1].Level
-	if e := Explain(steps, samples); e.FirstCause != PortExhaustion || e.Chain[0].What != "load stays" || e.Chain[0].Figure != "at 1000" {
+	steps[nth].Conns = steps[nth-1].Conns
+	if e := Explain(steps, samples); e.FirstCause != PortExhaustion || e.Chain[0].What != "load stays" || e.Chain[0].Figure != "at 1000 conns" {
 		t.Errorf("%q, and the chain begins with %+v", string(e.FirstCause), e.Chain[0])
 	}
 }

@@ -3,12 +3,10 @@ package cli
 import (
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"strings"
-	"time"
 
+	"github.com/longwire/longwire/internal/report"
 	"github.com/longwire/longwire/internal/stress"
 )
 
@@ -65,11 +63,11 @@ func (v *stressView) line(before, x stress.Sample) string {
 		b += fmt.Sprintf("  %.0f/s", float64(x.Done-before.Done)/d)
 	}
 	if l := x.Latency; l != nil {
-		b += fmt.Sprintf("  p50 %s  p99 %s  max %s", micros(l.P50), micros(l.P99), micros(l.Max))
+		b += fmt.Sprintf("  p50 %s  p99 %s  max %s", report.Micros.Format(l.P50), report.Micros.Format(l.P99), report.Micros.Format(l.Max))
 	} else if c := x.Connect; c != nil {
-		b += fmt.Sprintf("  connect p50 %s  p99 %s", micros(c.P50), micros(c.P99))
+		b += fmt.Sprintf("  connect p50 %s  p99 %s", report.Micros.Format(c.P50), report.Micros.Format(c.P99))
 	}
-	if e := kinds(x.Errors); e != "" {
+	if e := stress.ErrorsText(x.Errors); e != "" {
 		b += "  errors: " + e
 	}
 	return b
@@ -89,7 +87,7 @@ func (v *stressView) lines(before, x stress.Sample) []string {
 		fmt.Sprintf("  conns     %d of %d, %d opening, %.0f/s opened  %d failed  %d lost", x.Open, x.Wanted, x.Pending, perSecond(x.Opened, before.Opened), x.Failed, x.Lost),
 	}
 	if x.Connect != nil {
-		all = append(all, fmt.Sprintf("  connect   p50 %s  p99 %s  max %s", micros(x.Connect.P50), micros(x.Connect.P99), micros(x.Connect.Max)))
+		all = append(all, fmt.Sprintf("  connect   p50 %s  p99 %s  max %s", report.Micros.Format(x.Connect.P50), report.Micros.Format(x.Connect.P99), report.Micros.Format(x.Connect.Max)))
 	}
 	if x.Sent > 0 {
 		rate := fmt.Sprintf("  exchanges %.0f/s", perSecond(x.Done, before.Done))
@@ -102,7 +100,7 @@ func (v *stressView) lines(before, x stress.Sample) []string {
 		all = append(all, rate)
 	}
 	if l := x.Latency; l != nil {
-		all = append(all, fmt.Sprintf("  latency   p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", micros(l.P50), micros(l.P90), micros(l.P99), micros(l.P999), micros(l.Max)))
+		all = append(all, fmt.Sprintf("  latency   p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", report.Micros.Format(l.P50), report.Micros.Format(l.P90), report.Micros.Format(l.P99), report.Micros.Format(l.P999), report.Micros.Format(l.Max)))
 	}
 	if k := x.Kernel; k != nil && k.SynRetrans+k.ListenOverflows+k.Timeouts+k.MemoryPressures > 0 {
 		all = append(all, fmt.Sprintf("  kernel    SYN retransmits %d  accept queue overflows %d  timeouts %d  TIME_WAIT %d", k.SynRetrans, k.ListenOverflows, k.Timeouts, k.TimeWait))
@@ -110,7 +108,7 @@ func (v *stressView) lines(before, x stress.Sample) []string {
 	if t := x.Server; t != nil && t.Resident > 0 {
 		all = append(all, fmt.Sprintf("  server    %d MB resident, %.0f %% CPU", t.Resident>>20, 100*serverCPU(before, x)))
 	}
-	if e := kinds(x.Errors); e != "" {
+	if e := stress.ErrorsText(x.Errors); e != "" {
 		all = append(all, "  errors    "+e)
 	}
 	return all
@@ -135,31 +133,4 @@ func (v *stressView) draw(lines []string) {
 	b.WriteString("\033[J")
 	v.drawn = len(lines)
 	_, _ = io.WriteString(v.w, b.String())
-}
-
-// kinds is errors by kind, those with the most first.
-func kinds(m map[string]int64) string {
-	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
-		if m[a] != m[b] {
-			return int(m[b] - m[a])
-		}
-		return strings.Compare(a, b)
-	})
-	var s []string
-	for _, k := range keys {
-		s = append(s, fmt.Sprintf("%d %s", m[k], k))
-	}
-	return strings.Join(s, ", ")
-}
-
-// micros is a time in a unit that suits it.
-func micros(us float64) string {
-	d := time.Duration(us * 1e3)
-	switch {
-	case d < 10*time.Millisecond:
-		return d.Round(10 * time.Microsecond).String()
-	case d < time.Second:
-		return d.Round(100 * time.Microsecond).String()
-	}
-	return d.Round(10 * time.Millisecond).String()
 }

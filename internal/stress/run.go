@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -118,7 +119,7 @@ func Run(ctx context.Context, s Script, o Options) (*Report, error) {
 	if err := r.s.Check(); err != nil {
 		return nil, bad("", "%w", err)
 	}
-	if err := validHeaders(o.Headers); err != nil {
+	if err := validHeaders(append(slices.Clip(o.Headers), Header{Name: "Origin", Value: o.Origin})); err != nil {
 		return nil, err
 	}
 	var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/longwire/longwire/internal/avalanche"
@@ -110,11 +111,11 @@ func (s *Script) lines() (list []string) {
 		}
 		switch g.Kind {
 		case RampStage:
-			list = append(list, fmt.Sprintf("ramp to %g %s in %v", g.To, unit, g.For))
+			list = append(list, fmt.Sprintf("ramp to %s %s in %v", plain(g.To), unit, g.For))
 		case StepStage:
-			list = append(list, fmt.Sprintf("steps of %g to %g %s, one every %v", g.By, g.To, unit, g.Every))
+			list = append(list, fmt.Sprintf("steps of %s to %s %s, one every %v", plain(g.By), plain(g.To), unit, g.Every))
 		case SpikeStage:
-			list = append(list, fmt.Sprintf("spike to %g %s for %v", g.To, unit, g.For))
+			list = append(list, fmt.Sprintf("spike to %s %s for %v", plain(g.To), unit, g.For))
 		case SoakStage:
 			if g.For > 0 {
 				list = append(list, fmt.Sprintf("soak for %v", g.For))
@@ -130,10 +131,13 @@ func (s *Script) lines() (list []string) {
 		list = append(list, "thresholds "+s.Thresholds.String())
 	}
 	if f := s.Find; f != nil {
-		list = append(list, fmt.Sprintf("find the breaking point of %s from %g to %g", f.Of, f.From, f.To))
+		list = append(list, fmt.Sprintf("find the breaking point of %s from %s to %s", f.Of, plain(f.From), plain(f.To)))
 	}
 	return list
 }
+
+// plain is a number without an exponent: a million conns are 1000000.
+func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 // stepBegin is what was when a step began.
 type stepBegin struct {
@@ -163,11 +167,7 @@ func (r *run) endStep(ctx context.Context, b *stepBegin, x stretch) Summary {
 	}
 	step.Broken, step.Why = broken(r.s.Thresholds, &sum, t.sent == b.t.sent && !r.underWay())
 	r.report.Steps = append(r.report.Steps, step)
-	level := step.Conns
-	if x.rate > 0 {
-		level = int64(x.rate)
-	}
-	r.steps = append(r.steps, avalanche.Step{Begin: b.at, End: now, Level: level, Broken: step.Broken, Why: step.Why, Timeout: r.s.Timeout})
+	r.steps = append(r.steps, avalanche.Step{Begin: b.at, End: now, Conns: step.Conns, Rate: x.rate, Broken: step.Broken, Why: step.Why, Timeout: r.s.Timeout})
 	return sum
 }
 

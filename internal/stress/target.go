@@ -85,6 +85,9 @@ func fields(headers []Header) string {
 // request is a scenario's HTTP request, whole.
 func (t target) request(c *Scenario, o *Options) []byte {
 	b := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\n", c.Method, t.path(c), t.url.Host)
+	if o.Origin != "" {
+		b = append(b, "Origin: "+o.Origin+"\r\n"...)
+	}
 	b = append(b, fields(o.Headers)...)
 	b = append(b, fields(c.Headers)...)
 	if c.PerRequest {

@@ -106,16 +106,8 @@ func (r *Report) WriteText(w io.Writer) error {
 		shown++
 		r.scenarioText(&l, o)
 	}
-	if kinds, sum := errorKinds(r.Errors); sum > 0 {
-		var parts []string
-		for i, k := range kinds {
-			if i == textErrors {
-				parts = append(parts, fmt.Sprintf("%d more kinds", len(kinds)-i))
-				break
-			}
-			parts = append(parts, count(r.Errors[k])+" "+k)
-		}
-		l.add("errors", "%s: %s", count(sum), strings.Join(parts, ", "))
+	if _, sum := errorKinds(r.Errors); sum > 0 {
+		l.add("errors", "%s: %s", count(sum), ErrorsText(r.Errors))
 	} else {
 		l.add("errors", "none")
 	}
@@ -185,6 +177,20 @@ func (r *Report) WriteText(w io.Writer) error {
 	l.list("notes", r.Notes, textNotes)
 	_, err := io.WriteString(w, l.b.String())
 	return err
+}
+
+// ErrorsText is errors by kind in one line, those with the most first; empty if there are none.
+func ErrorsText(errors map[string]int64) string {
+	kinds, _ := errorKinds(errors)
+	var parts []string
+	for i, k := range kinds {
+		if i == textErrors {
+			parts = append(parts, fmt.Sprintf("%d more kinds", len(kinds)-i))
+			break
+		}
+		parts = append(parts, report.Count.Format(float64(errors[k]))+" "+k)
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (r *Report) scenarioText(l *lines, o *Outcome) {
