@@ -1,0 +1,6 @@
+//go:build !linux
+
+package sys
+
+// Deafen answers ErrUnsupported on this system.
+func Deafen(int) error { return ErrUnsupported }
