@@ -60,6 +60,9 @@ var layout = map[string]row{
 	"internal/avalanche":     {imports: "internal/sys"},
 	"internal/avalanche/lab": {imports: "internal/avalanche internal/stress internal/sys ws"}, // servers broken on purpose
 
+	// The article's claims on trial. gorilla/websocket is what the article's gateway was built on.
+	"internal/lab": {imports: ". internal/fleet internal/report internal/sys ws", outside: "github.com/gorilla/websocket"},
+
 	"internal/trace": {imports: "internal/sys", outside: "github.com/cilium/ebpf"},
 
 	"internal/report":            {},
@@ -75,7 +78,7 @@ var layout = map[string]row{
 	"internal/demo":    {},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
 	"internal/metrics": {imports: ". engine/memengine internal/hook internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/metrics internal/report internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
+	"internal/cli":     {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/lab internal/metrics internal/report internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// What generates the dashboards.

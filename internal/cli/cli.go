@@ -47,6 +47,7 @@ type grammar struct {
 	Serve  serveCmd   `cmd:"" help:"Run the gateway."`
 	Stress stressCmd  `cmd:"" help:"Put load on a WebSocket server and say what came of it."`
 	Doctor doctorCmd  `cmd:"" help:"Find what leaks in a running Go program, and on which line."`
+	Lab    labCmd     `cmd:"" help:"Put the claims about leaking gateways to the test."`
 	Trace  traceCmd   `cmd:"" help:"Show what the kernel sees of a server's connections, and why each ended."`
 	Why    whyCmd     `cmd:"" help:"Say why a client was disconnected."`
 	Config configCmd  `cmd:"" help:"Print the options of serve, or their values in force."`

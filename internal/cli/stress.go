@@ -296,7 +296,10 @@ func (s *stressRunCmd) files() (f *stressFiles, err error) {
 }
 
 // write writes them. One that fails does not keep the other from being written.
-func (f *stressFiles) write(r *stress.Report) error {
+func (f *stressFiles) write(r interface {
+	WriteJSON(io.Writer) error
+	WriteHTML(io.Writer) error
+}) error {
 	put := func(to **reportFile, write func(io.Writer) error) error {
 		if *to == nil {
 			return nil
