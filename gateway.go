@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -124,7 +125,7 @@ func New(c Config) (*Gateway, error) {
 	g.admission.now = now
 	g.admission.notify = g.logRefusal
 	g.pool = newPool(c.Workers)
-	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.ctx, g.cancel = context.WithCancel(poolLabels)
 	if err = g.newNode(); err == nil {
 		err = g.openRecorder()
 	}
@@ -485,6 +486,7 @@ func (c *closeLog) start(log *slog.Logger) {
 	c.lines, c.done = make(chan func(), 1024), make(chan struct{})
 	go func() {
 		defer close(c.done)
+		pprof.SetGoroutineLabels(logLabels)
 		for f := range c.lines {
 			if f == nil {
 				return

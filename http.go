@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -230,6 +231,7 @@ func newPlainHTTP(g *Gateway) *plainHTTP {
 	p.server = &http.Server{
 		Handler: p, ReadHeaderTimeout: g.config.HandshakeTimeout, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 64 << 10,
+		BaseContext:    func(net.Listener) context.Context { return httpLabels },
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			if s == http.StateClosed || s == http.StateHijacked {
 				p.open.Add(-1)
@@ -284,9 +286,13 @@ func (g *Gateway) ServeHealth(w http.ResponseWriter, r *http.Request) {
 
 // start serves what the loops pass on.
 func (p *plainHTTP) start() {
-	go func() { _ = p.server.Serve(p) }()
+	go func() {
+		pprof.SetGoroutineLabels(httpLabels)
+		_ = p.server.Serve(p)
+	}()
 	go func() {
 		defer close(p.done)
+		pprof.SetGoroutineLabels(httpLabels)
 		buf := make([]byte, sys.MaxPassed)
 		for {
 			c, n, err := p.g.loops.Strays(buf)

@@ -77,8 +77,9 @@ var layout = map[string]row{
 	"internal/console": {},
 	"internal/demo":    {},
 	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
+	"internal/profile": {imports: "internal/sys", outside: "github.com/google/pprof"},
 	"internal/metrics": {imports: ". engine/memengine internal/hook internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/lab internal/metrics internal/report internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
+	"internal/cli":     {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/lab internal/metrics internal/profile internal/report internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// What generates the dashboards.

@@ -1,6 +1,7 @@
 package longwire
 
 import (
+	"runtime/pprof"
 	"sync"
 
 	"github.com/longwire/longwire/internal/loop"
@@ -75,6 +76,7 @@ func (p *pool) whenIdle(id loop.ID, f func()) {
 
 func (p *pool) run() {
 	defer p.wg.Done()
+	pprof.SetGoroutineLabels(poolLabels)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.ready) > 0 {

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -288,6 +289,7 @@ func (e *Engine) shed() {
 // run sweeps until stop is closed.
 func (e *Engine) run(stop <-chan struct{}, stopped chan<- struct{}) {
 	defer close(stopped)
+	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels("subsystem", "engine")))
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {

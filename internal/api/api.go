@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/pprof"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -99,8 +100,13 @@ func New(o Options) http.Handler {
 	return &api{o: o, key: sha256.Sum256([]byte(o.Key)), origin: http.NewCrossOriginProtection()}
 }
 
+// labels are those of a goroutine in profiles while it serves the API; those of its context come back.
+var labels = pprof.WithLabels(context.Background(), pprof.Labels("subsystem", "api"))
+
 // ServeHTTP implements http.Handler.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	pprof.SetGoroutineLabels(labels)
+	defer pprof.SetGoroutineLabels(r.Context())
 	if r.URL.Path == documentPath {
 		if allow(w, r, http.MethodGet, http.MethodHead) {
 			respond(w, document)

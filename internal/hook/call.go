@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime/pprof"
 	"time"
 
 	"github.com/longwire/longwire/internal/session"
@@ -78,8 +79,13 @@ var (
 	errBusy = errors.New("no free place in time")
 )
 
+// labels are those of a goroutine in profiles while it calls; those of its context come back.
+var labels = pprof.WithLabels(context.Background(), pprof.Labels("subsystem", "hook"))
+
 // call makes one call within the bounds of b, and has read look at the body of a 2xx reply.
 func (b *Backend) call(ctx context.Context, m method, c session.Client, q request, read func(body []byte) (outcome, error)) (out outcome, err error) {
+	pprof.SetGoroutineLabels(labels)
+	defer pprof.SetGoroutineLabels(ctx)
 	e := b.endpoints[m]
 	// Looked at before the wait, so that nobody waits for a place that would be of no use.
 	if !b.breaker.ready() {

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"errors"
+	"runtime/pprof"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -171,8 +172,10 @@ func (l *Loop) run() error {
 		}
 		// After the events: who spoke while the loop was busy or stopped is not called silent.
 		if l.tick != l.wheel.tick {
+			pprof.SetGoroutineLabels(timerLabels)
 			l.wheel.advance(l.slab.slots, l.tick, l.fire)
 			l.reap()
+			pprof.SetGoroutineLabels(loopLabels)
 		}
 		if l.resume != 0 && l.now >= l.resume {
 			l.resumeAccepting()

@@ -1,9 +1,11 @@
 package loop
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 
 	"github.com/longwire/longwire/internal/sys"
 )
@@ -47,8 +49,15 @@ func (g *Group) thread(l *Loop, ready chan<- error) {
 	g.serve(l, ready)
 }
 
+// Labels of a loop's thread in profiles. They change with what it does where that costs nothing: not for each event.
+var (
+	loopLabels  = pprof.WithLabels(context.Background(), pprof.Labels("subsystem", "loop"))
+	timerLabels = pprof.WithLabels(context.Background(), pprof.Labels("subsystem", "timer"))
+)
+
 func (g *Group) serve(l *Loop, ready chan<- error) {
 	defer g.wg.Done()
+	pprof.SetGoroutineLabels(loopLabels)
 	err := l.open()
 	if err != nil {
 		ready <- err
