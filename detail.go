@@ -25,6 +25,8 @@ var details = []string{
 	refusedAddressRate.String(), refusedDrain.String(), refusedRequest.String(), refusedUnauthorized.String(),
 	refusedOrigin.String(), refusedMethod.String(), refusedVersion.String(), refusedHeader.String(),
 	refusedPlain.String(), refusedOther.String(),
+	// Of heartbeats. They stand here since records on disk have the numbers.
+	detailNetwork, detailProgram,
 }
 
 const (
@@ -32,6 +34,8 @@ const (
 	detailReplies = "replies_unread" // its own replies filled it and it did not read for the heartbeat's time
 	detailStopped = "stopped"        // the gateway was closed without a drain
 	detailPoller  = "poller"         // the poller or socket failed in a way that no peer can bring about
+	detailNetwork = "network_silent" // what we had sent was not acknowledged
+	detailProgram = "program_silent" // it was, but had no answer
 )
 
 var detailIndexes = func() map[string]uint8 {

@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"github.com/longwire/longwire/internal/loop"
+	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/internal/wire/centrifuge"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -90,13 +92,45 @@ func (f *front) end(i uint32, st *state, c Cause) {
 	if st.cause != CauseUnknown {
 		return
 	}
+	var tcp sys.TCPInfo
+	known := false
+	if st.flags&stateUpgraded != 0 && (f.track != nil || c.Kind == CauseHeartbeat) {
+		// In good order there is nothing to ask TCP: it would cost each end a system call.
+		switch c.Kind {
+		case CauseHeartbeat, CauseReset, CauseKernelTimeout, CauseSlow, CauseInternal:
+			tcp, known = f.l.Info(i)
+		}
+	}
+	if known && c.Kind == CauseHeartbeat {
+		c.Detail = silence(c, tcp, st.flags&statePinged != 0)
+	}
 	st.cause, st.code, st.detail = c.Kind, uint16(c.Code), detailIndex(c.Detail)
 	if st.flags&stateUpgraded != 0 {
 		f.count.ended.Add(1)
+		if f.track != nil {
+			f.recordEnd(i, st, c, tcp, known)
+		}
 	}
-	if st.flags&stateUpgraded != 0 {
-		f.recordEnd(i, st, c)
+}
+
+// silence is the detail of a heartbeat without an answer: whether the client's machine, or a proxy before it, still took what we
+// had sent. Without a ping that says nothing.
+func silence(c Cause, x sys.TCPInfo, pinged bool) string {
+	switch {
+	case unacknowledged(x) > 0, x.Probes > 1:
+		return detailNetwork
+	case pinged, c.Code == ws.StatusCode(centrifuge.DisconnectNoPong.Code):
+		return detailProgram
 	}
+	return c.Detail
+}
+
+// unacknowledged is how many bytes were sent and never acknowledged.
+func unacknowledged(x sys.TCPInfo) uint64 {
+	if sent := x.BytesSent - x.BytesRetransmitted; sent > x.BytesAcked {
+		return sent - x.BytesAcked
+	}
+	return 0
 }
 
 // Closed implements loop.Handler.

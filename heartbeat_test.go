@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longwire/longwire/internal/sys"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -216,4 +217,45 @@ func TestHeartbeatBehindData(t *testing.T) {
 	}
 	w.sys.Advance(8 * time.Second)
 	p.wantCause(Cause{Kind: CauseHeartbeat, Code: 1008})
+}
+
+// What TCP knows tells a network that is gone from a program that does not answer, and changes nothing about when it ends.
+func TestHeartbeatDetail(t *testing.T) {
+	late := sys.TCPInfo{BytesSent: 200, BytesAcked: 200, LastAck: 4 * time.Second}
+	for _, c := range []struct {
+		name  string
+		ping  time.Duration
+		queue bool // data waits in front of the ping
+		info  *sys.TCPInfo
+		want  string
+	}{
+		{"a system that tells nothing", 0, false, nil, ""},
+		{"acknowledged", 0, false, &late, detailProgram},
+		{"acknowledged the second time", 0, false, &sys.TCPInfo{BytesSent: 202, BytesRetransmitted: 2, BytesAcked: 200, Retransmits: 1}, detailProgram},
+		{"never acknowledged", 0, false, &sys.TCPInfo{BytesSent: 206, BytesRetransmitted: 4, BytesAcked: 200, Timeouts: 2}, detailNetwork},
+		{"a closed window", 0, true, &sys.TCPInfo{BytesSent: 200, BytesAcked: 200, NotSent: 500}, detailProgram},
+		{"a closed window, and probes without an answer", 0, true, &sys.TCPInfo{BytesSent: 200, BytesAcked: 200, NotSent: 500, Probes: 3}, detailNetwork},
+		{"no pings", -1, false, &late, ""},
+		{"no pings, something else on its way", -1, false, &sys.TCPInfo{BytesSent: 300, BytesAcked: 200}, detailNetwork},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := echo("/echo")
+			e.Heartbeat = Heartbeat{Ping: c.ping}
+			w := newWorld(t, Config{Endpoints: []Endpoint{e}})
+			p := w.dial("/echo")
+			if c.info != nil {
+				p.Tell(*c.info)
+			}
+			if c.queue {
+				p.Limit(100)
+				_ = p.conn.Send(ws.OpText, slices.Repeat([]byte("x"), 10_000))
+			}
+			w.sys.Advance(29 * time.Second)
+			if got := w.open.causes(p.conn); got != nil {
+				t.Fatalf("it ended after 29 s: %v", got)
+			}
+			w.sys.Advance(10 * time.Second)
+			p.wantCause(Cause{Kind: CauseHeartbeat, Code: 1008, Detail: c.want})
+		})
+	}
 }

@@ -168,11 +168,8 @@ func traceContext(v []byte) (trace [16]byte, span [8]byte, ok bool) {
 	return trace, span, err1 == nil && err2 == nil && trace != [16]byte{} && span != [8]byte{}
 }
 
-// recordEnd tells the recorder why an open connection ends, with what the process and TCP know of it at this moment.
-func (f *front) recordEnd(i uint32, st *state, c Cause) {
-	if f.track == nil {
-		return
-	}
+// recordEnd tells the recorder why an open connection ends, with what the process and, if known, TCP know of it at this moment.
+func (f *front) recordEnd(i uint32, st *state, c Cause, x sys.TCPInfo, known bool) {
 	tick := f.l.Tick()
 	e := flight.Ended{
 		Cause: uint8(c.Kind), Detail: detailIndex(c.Detail), Code: uint16(c.Code),
@@ -187,16 +184,10 @@ func (f *front) recordEnd(i uint32, st *state, c Cause) {
 	case st.flags&statePinged != 0:
 		e.Pinged = max(0, e.Silent-time.Duration(f.pingAfter(i, ep.Heartbeat))*loop.Tick)
 	}
-	// In good order there is nothing to ask TCP: it would cost each end a system call.
-	switch c.Kind {
-	case CauseHeartbeat, CauseReset, CauseKernelTimeout, CauseSlow, CauseInternal:
-		if x, ok := f.l.Info(i); ok {
-			e.Info, e.RTT, e.LastAck = true, x.RTT, x.LastAck
-			e.Timeouts, e.Retransmits = x.Timeouts, uint16(min(x.Retransmits, 1<<16-1))
-			if sent := x.BytesSent - x.BytesRetransmitted; sent > x.BytesAcked {
-				e.Unacked = uint32(min(sent-x.BytesAcked, 1<<32-1))
-			}
-		}
+	if known {
+		e.Info, e.RTT, e.LastAck = true, x.RTT, x.LastAck
+		e.Timeouts, e.Retransmits = x.Timeouts, uint16(min(x.Retransmits, 1<<16-1))
+		e.Unacked = uint32(min(unacknowledged(x), 1<<32-1))
 	}
 	f.track.Ended(time.Now(), uint64(f.l.ID(i)), &e)
 }

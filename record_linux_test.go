@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/longwire/longwire/internal/sys"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -58,11 +59,11 @@ func TestWhyOnSockets(t *testing.T) {
 			_ = c.c.Close()
 		}, sentence: "reset by the other side", cause: "reset: ECONNRESET", kinds: "opened ended", evidence: func(e *Evidence) bool { return e.Unacked == 0 }},
 		{name: "program hangs", at: quick, end: func(*testing.T, *Gateway, *recorder, *testClient) {},
-			sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (1008)", kinds: "opened pinged ended",
+			sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (1008): program_silent", kinds: "opened pinged ended",
 			evidence: func(e *Evidence) bool { return e.Unacked == 0 && e.Timeouts == 0 && e.Pinged >= 400 }},
 		{name: "program hangs, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: time.Second, Pong: 300 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) {
 			c.send(ws.OpText, `{"id":1,"connect":{}}`)
-		}, sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (3012): no_pong", kinds: "opened connected pinged ended",
+		}, sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (3012): program_silent", kinds: "opened connected pinged ended",
 			evidence: func(e *Evidence) bool { return e.Pinged == 300 && e.Unacked == 0 }},
 		{name: "does not read", at: many, end: func(t *testing.T, g *Gateway, r *recorder, _ *testClient) {
 			for range 10_000 { // 160 MB: no socket holds that
@@ -140,7 +141,7 @@ func TestWhySilentNetwork(t *testing.T) {
 		if err := nft("delete table inet lw\n"); err != nil {
 			t.Error(err)
 		}
-		wantWhy(t, s, "The network went silent: our ping of ", "heartbeat_timeout (1008)", "opened pinged ended")
+		wantWhy(t, s, "The network went silent: our ping of ", "heartbeat_timeout (1008): network_silent", "opened pinged ended")
 		if e := s.Evidence; e.Unacked != 2 || e.Timeouts < 1 || !strings.Contains(s.Why, "was sent again ") || !strings.Contains(s.Why, "was never acknowledged. Nothing had come for 3 s.") {
 			t.Errorf("why: %s, evidence %+v", s.Why, e)
 		}
@@ -231,8 +232,13 @@ func BenchmarkRecord(b *testing.B) {
 	}{
 		{"open", func(f *front, i uint32) { f.recordOpen(i, &f.conn[i], 0, &head) }},
 		{"subscribe", func(f *front, i uint32) { host{f}.Subscribed(i, channel) }},
-		{"end", func(f *front, i uint32) { f.recordEnd(i, &f.conn[i], Cause{Kind: CauseClientClose, Code: 1000}) }},
-		{"end-tcp-info", func(f *front, i uint32) { f.recordEnd(i, &f.conn[i], Cause{Kind: CauseHeartbeat, Code: 1008}) }},
+		{"end", func(f *front, i uint32) {
+			f.recordEnd(i, &f.conn[i], Cause{Kind: CauseClientClose, Code: 1000}, sys.TCPInfo{}, false)
+		}},
+		{"end-tcp-info", func(f *front, i uint32) {
+			tcp, known := f.l.Info(i)
+			f.recordEnd(i, &f.conn[i], Cause{Kind: CauseHeartbeat, Code: 1008}, tcp, known)
+		}},
 	} {
 		b.Run(x.name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -111,7 +111,8 @@ type end struct {
 	wasReset   bool // the other end reset it
 	failRead   error
 	failWrite  error
-	writes     []int // sizes of the other end's writes
+	writes     []int        // sizes of the other end's writes
+	info       *sys.TCPInfo // nil: nothing is known
 }
 
 // defaultLimit bounds what a loop's end holds unread from another loop's; a test's peer writes beyond it.

@@ -3,6 +3,8 @@ package looptest
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/longwire/longwire/internal/sys"
 )
 
 // Peer is the far end of one of the loops' connections. What it asks about is answered when the loops have
@@ -71,6 +73,12 @@ func (p *Peer) Limit(n int) {
 	defer p.lock(false)()
 	p.end.limit = n
 	p.system.touch(p.end.other.file)
+}
+
+// Tell has the loop's side know x as TCP_INFO from now on; before that it knows nothing.
+func (p *Peer) Tell(x sys.TCPInfo) {
+	defer p.lock(false)()
+	p.end.other.info = &x
 }
 
 // CloseWrite sends a FIN; Read goes on.

@@ -329,7 +329,15 @@ func (p *poller) CloseSocket(fd int32, abort bool) {
 // SetUserTimeout implements loop.Poller.
 func (p *poller) SetUserTimeout(int32, time.Duration) {}
 
-func (p *poller) Info(int32) (sys.TCPInfo, bool) { return sys.TCPInfo{}, false }
+// Info implements loop.Poller: what Peer.Tell said.
+func (p *poller) Info(fd int32) (sys.TCPInfo, bool) {
+	p.system.mu.Lock()
+	defer p.system.mu.Unlock()
+	if e := p.socket(fd); e != nil && e.info != nil {
+		return *e.info, true
+	}
+	return sys.TCPInfo{}, false
+}
 
 func (p *poller) Peer(int32) netip.AddrPort { return netip.AddrPort{} }
 
