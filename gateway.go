@@ -104,6 +104,9 @@ func New(c Config) (*Gateway, error) {
 	g.options.Log = c.Log
 	if c.Tracer != nil {
 		g.options.Keep = c.Tracer.Descriptors()
+		if t, ok := c.Tracer.(ClosingTracer); ok {
+			g.options.Closing = func(l *loop.Loop, i uint32, e loop.End, abort bool) { g.fronts[l.Index()].closing(t, i, e, abort) }
+		}
 	}
 	g.options.NewHandler = func(l *loop.Loop) loop.Handler {
 		f := newFront(g, l)
@@ -288,6 +291,11 @@ func (g *Gateway) ListenAndServe(ctx context.Context) error {
 		_ = g.Close()
 		return err
 	}
+	return g.Run(ctx)
+}
+
+// Run is the rest of ListenAndServe, for who has something to do between Start and serving. It closes the gateway.
+func (g *Gateway) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		drainErr := g.Drain(context.WithoutCancel(ctx), max(0, g.config.Drain))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/longwire/longwire/internal/flight"
+	"github.com/longwire/longwire/internal/loop"
 )
 
 // Tracer is told of the gateway's sockets, and knows how the kernel saw them end, which it tells by Gateway.KernelEnded. The
@@ -18,6 +19,21 @@ type Tracer interface {
 	Tag(fd int, id [16]byte) error
 	// Verdict says in a few words what the number of a verdict means.
 	Verdict(n uint8) string
+}
+
+// ClosingTracer is a Tracer that knows little by itself, and has to be told what the gateway saw of each connection.
+type ClosingTracer interface {
+	Tracer
+	// Closing tells of the end of a connection that Tag named, right before its socket is closed. It is called on a loop: it must
+	// not block.
+	Closing(fd int, id [16]byte, seen SocketEnd)
+}
+
+// SocketEnd is what the gateway saw of a connection's end.
+type SocketEnd struct {
+	Err     error // of the read or write that failed; nil if none did
+	EOF     bool  // the end of the client's stream was read before we closed
+	Aborted bool  // the socket is closed with a reset
 }
 
 // KernelEnd is how the kernel saw a connection end.
@@ -58,6 +74,13 @@ func (f *front) tagConn(i uint32) {
 		if fd := f.l.Descriptor(i); fd >= 0 && t.Tag(int(fd), tag(uint64(f.l.ID(i)))) != nil {
 			f.count.untraced.Add(1)
 		}
+	}
+}
+
+// closing tells the tracer of the end of conn i.
+func (f *front) closing(t ClosingTracer, i uint32, e loop.End, abort bool) {
+	if fd := f.l.Descriptor(i); fd >= 0 && f.conn[i].flags&stateUpgraded != 0 {
+		t.Closing(int(fd), tag(uint64(f.l.ID(i))), SocketEnd{Err: e.Err, EOF: e.Kind == loop.EndEOF, Aborted: abort})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -16,65 +17,41 @@ import (
 	"github.com/longwire/longwire/internal/trace"
 )
 
+// How a gateway is traced in a round.
+const (
+	tracedNot    = "not"
+	tracedBeside = "beside" // by longwire trace, another process
+	tracedInside = "inside" // by itself: longwire serve --trace
+)
+
 // gatewayRound is a round of connections to a gateway: upgraded, and closed at once.
 type gatewayRound struct {
-	Traced  bool    `json:"traced"`
+	Traced  string  `json:"traced"` // not, beside or inside
 	Conns   uint64  `json:"conns"`
 	Gateway float64 `json:"gateway_cpu_us"`          // of its process, for each connection
 	Tracer  float64 `json:"tracer_cpu_us,omitempty"` // of longwire trace, for each connection
-	Ended   uint64  `json:"ended,omitempty"`         // ends that it told
+	Ended   uint64  `json:"ended,omitempty"`         // ends that were told
 	Lost    uint64  `json:"lost,omitempty"`
 }
 
-// measureGateway has a longwire binary serve, and another put load on it, while a third traces in every other round.
+// measureGateway has a longwire binary serve and another put load on it. It is traced in some rounds, by a third or by itself.
 func measureGateway(longwire string, rounds int, each time.Duration) ([]gatewayRound, error) {
-	// A port that was free a moment ago.
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	name, err2 := syscall.Getsockname(fd)
-	if err := errors.Join(err, err2, syscall.Close(fd)); err != nil {
-		return nil, err
-	}
-	port := strconv.Itoa(name.(*syscall.SockaddrInet4).Port)
-	gateway := exec.Command(longwire, "serve", "--dev", "--addr", "127.0.0.1:"+port, "--log-format", "text")
-	said, err := gateway.StderrPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := gateway.Start(); err != nil {
-		return nil, err
-	}
-	defer func() { _, _ = gateway.Process.Kill(), gateway.Wait() }()
-	log := bufio.NewScanner(said)
-	for up := false; !up; up = strings.Contains(log.Text(), port) {
-		if !log.Scan() {
-			return nil, errors.Join(errors.New("the gateway does not start"), log.Err())
-		}
-	}
-	drained := make(chan struct{})
-	go func() {
-		for log.Scan() {
-		}
-		close(drained)
-	}()
-	defer func() { _ = gateway.Process.Kill(); <-drained }()
-
+	modes := []string{tracedNot, tracedBeside, tracedInside}
 	var list []gatewayRound
-	for i := range 2 * rounds {
-		r, err := oneGatewayRound(longwire, port, gateway.Process.Pid, i%2 == 1, each)
-		if err != nil {
-			return list, err
+	for range rounds {
+		for _, mode := range modes {
+			r, err := oneGatewayRound(longwire, mode, each)
+			if err != nil {
+				return list, err
+			}
+			fmt.Printf("gateway, traced %-6s: %6d conns, %.1f µs a connection, the tracer's process %.1f µs, %d ends told, %d lost\n", r.Traced, r.Conns, r.Gateway, r.Tracer, r.Ended, r.Lost)
+			list = append(list, r)
 		}
-		fmt.Printf("gateway, traced %-5v: %6d conns, %.1f µs a connection, the tracer's process %.1f µs, %d ends told, %d lost\n", r.Traced, r.Conns, r.Gateway, r.Tracer, r.Ended, r.Lost)
-		list = append(list, r)
 	}
-	median := func(traced bool, f func(gatewayRound) float64) float64 {
+	median := func(mode string, f func(gatewayRound) float64) float64 {
 		var v []float64
 		for _, r := range list {
-			if r.Traced == traced {
+			if r.Traced == mode {
 				v = append(v, f(r))
 			}
 		}
@@ -82,17 +59,88 @@ func measureGateway(longwire string, rounds int, each time.Duration) ([]gatewayR
 		return (v[len(v)/2] + v[(len(v)-1)/2]) / 2
 	}
 	own := func(r gatewayRound) float64 { return r.Gateway }
-	with, without := median(true, own), median(false, own)
-	tracer := median(true, func(r gatewayRound) float64 { return r.Tracer })
-	fmt.Printf("gateway: %.1f µs a connection without, %.1f with, and %.1f of the tracer: %+.0f %%\n", without, with, tracer, 100*(with+tracer-without)/without)
+	without := median(tracedNot, own)
+	for _, mode := range modes[1:] {
+		with, tracer := median(mode, own), median(mode, func(r gatewayRound) float64 { return r.Tracer })
+		fmt.Printf("gateway: %.1f µs a connection without, %.1f traced %s, and %.1f of the tracer: %+.0f %%\n", without, with, mode, tracer, 100*(with+tracer-without)/without)
+	}
 	return list, nil
 }
 
-func oneGatewayRound(longwire, port string, gateway int, traced bool, d time.Duration) (r gatewayRound, err error) {
-	r.Traced = traced
+// startGateway starts a gateway on a port that was free a moment ago, and returns when it listens. stop ends it.
+func startGateway(longwire string, args ...string) (port string, pid int, stop func(), err error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return "", 0, nil, err
+	}
+	err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	name, err2 := syscall.Getsockname(fd)
+	if err := errors.Join(err, err2, syscall.Close(fd)); err != nil {
+		return "", 0, nil, err
+	}
+	port = strconv.Itoa(name.(*syscall.SockaddrInet4).Port)
+	gateway := exec.Command(longwire, append([]string{"serve", "--dev", "--addr", "127.0.0.1:" + port, "--log-format", "text"}, args...)...)
+	said, err := gateway.StderrPipe()
+	if err != nil {
+		return "", 0, nil, err
+	}
+	if err := gateway.Start(); err != nil {
+		return "", 0, nil, err
+	}
+	log := bufio.NewScanner(said)
+	drained := make(chan struct{})
+	stop = func() { _ = gateway.Process.Kill(); <-drained; _ = gateway.Wait() }
+	for !strings.Contains(log.Text(), "msg=listening") {
+		if !log.Scan() {
+			close(drained)
+			stop()
+			return "", 0, nil, errors.Join(errors.New("the gateway does not start"), log.Err())
+		}
+	}
+	go func() {
+		for log.Scan() {
+		}
+		close(drained)
+	}()
+	return port, gateway.Process.Pid, stop, nil
+}
+
+// traceMetric adds up a metric of a gateway, whatever its labels.
+func traceMetric(port, name string) (sum uint64, err error) {
+	resp, err := http.Get("http://127.0.0.1:" + port + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		line := lines.Text()
+		if !strings.HasPrefix(line, name) {
+			continue
+		}
+		v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", line, err)
+		}
+		sum += uint64(v)
+	}
+	return sum, lines.Err()
+}
+
+func oneGatewayRound(longwire, mode string, d time.Duration) (r gatewayRound, err error) {
+	r.Traced = mode
+	var args []string
+	if mode == tracedInside {
+		args = append(args, "--trace")
+	}
+	port, gateway, stop, err := startGateway(longwire, args...)
+	if err != nil {
+		return r, err
+	}
+	defer stop()
 	var tracer *exec.Cmd
 	var answer *json.Decoder
-	if traced {
+	if mode == tracedBeside {
 		tracer = exec.Command(longwire, "trace", "--port", port, "--summary", "--for", "1h", "--json")
 		out, err := tracer.StdoutPipe()
 		if err != nil {
@@ -113,7 +161,7 @@ func oneGatewayRound(longwire, port string, gateway int, traced bool, d time.Dur
 		}
 	}
 	var attached time.Duration // what the tracer took to begin
-	if traced {
+	if tracer != nil {
 		if attached, err = computed(tracer.Process.Pid); err != nil {
 			return r, err
 		}
@@ -139,7 +187,13 @@ func oneGatewayRound(longwire, port string, gateway int, traced bool, d time.Dur
 		return r, err
 	}
 	r.Conns, r.Gateway = made.Conns.Opened, perConn(after-before, made.Conns.Opened)
-	if !traced {
+	switch mode {
+	case tracedInside:
+		if r.Ended, err = traceMetric(port, "longwire_kernel_ends_total{"); err == nil {
+			r.Lost, err = traceMetric(port, "longwire_trace_lost_total")
+		}
+		return r, err
+	case tracedNot:
 		return r, nil
 	}
 	if err := tracer.Process.Signal(os.Interrupt); err != nil {

@@ -29,5 +29,12 @@ func causes() board {
 			one("Drain and application", "drain|application", "Ended on purpose."),
 			one("Never stood", "refused|handshake_timeout", "Refused, or without a complete request in time."),
 		}},
+		{"The kernel's word, with the option trace", []panel{
+			{title: "Ends, by the kernel's verdict", unit: perSec, kind: stacked, wide: true, queries: []query{q(`sum by (verdict) (rate(longwire_kernel_ends_total{@}[$__rate_interval]))`, "{{verdict}}")}},
+			{title: "Told and lost", unit: perSec, help: "Ends that the kernel told of, plain HTTP and refused connections included; those that found no room; steps that no probe saw.", wide: true, queries: []query{
+				q(`sum(rate(longwire_trace_events_total{@}[$__rate_interval]))`, "told"), q(`sum(rate(longwire_trace_lost_total{@}[$__rate_interval]))`, "lost"),
+				q(`sum(rate(longwire_trace_missed_total{@}[$__rate_interval]))`, "steps not seen"), q(`sum(rate(longwire_untraced_total{@}[$__rate_interval]))`, "connections not named")}},
+			{title: "Level", unit: count, help: "1 for the level at which connections are traced. Below bpf the kernel or the process's rights refuse the probes: the log says why.", queries: []query{q(`longwire_trace_level{@} == 1`, "{{instance}}: {{level}}")}},
+		}},
 	}}
 }

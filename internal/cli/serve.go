@@ -107,7 +107,7 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		requests := metrics.NewRequests()
 		c.WrapHTTP = requests.Wrap
 		s.more = append(s.more, requests, metrics.Hooks(backend.Stats), metrics.Kernel(os.DirFS("/")),
-			metrics.AcceptQueue(func() uint16 { return s.gateway.Addr().Port() }))
+			metrics.AcceptQueue(func() uint16 { return s.gateway.Addr().Port() }), metrics.Trace(func() metrics.TraceStats { return s.tracing.figures() }))
 		if e, ok := c.Engine.(*memengine.Engine); ok {
 			s.more = append(s.more, metrics.Engine(e.Stats, int64(l.Serve.HistoryMemory)))
 		}
@@ -118,7 +118,7 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 	c.HTTP = s.routes(&l.Serve, c.Endpoints)
 	if l.Serve.Trace {
 		if s.tracing = newServeTrace(log, s.made.Load); s.tracing != nil {
-			c.Tracer = s.tracing
+			c.Tracer = s.tracing.tracer()
 		}
 	}
 	g, err := longwire.New(c)
@@ -283,7 +283,12 @@ func (s *server) run(ctx context.Context) error {
 			return listenError(err, "admin")
 		}
 	}
-	err := s.gateway.ListenAndServe(ctx)
+	if err := s.gateway.Start(); err != nil {
+		_ = s.gateway.Close()
+		return listenError(err, "addr")
+	}
+	s.tracing.dropCapabilities()
+	err := s.gateway.Run(ctx)
 	s.byHand.Wait()
 	return listenError(err, "addr")
 }

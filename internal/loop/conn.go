@@ -231,6 +231,7 @@ func (l *Loop) Drop(i uint32) { l.doom(i, End{Kind: EndLocal}) }
 // Abort ends conn i at once with a reset.
 func (l *Loop) Abort(i uint32) {
 	if fd := l.slab.slots[i].fd; fd >= 0 && l.slab.slots[i].flags&flagDoomed == 0 {
+		l.closing(i, End{Kind: EndLocal}, true)
 		l.poller.CloseSocket(fd, true)
 		l.slab.slots[i].fd = -1
 	}

@@ -73,6 +73,7 @@ func (l *Loop) reap() {
 			if d.end.Kind == EndError {
 				l.last, l.lastKnown = l.poller.Info(s.fd)
 			}
+			l.closing(d.i, d.end, false)
 			l.poller.CloseSocket(s.fd, false)
 			s.fd = -1
 		}
@@ -91,6 +92,13 @@ func (l *Loop) reap() {
 		}
 	}
 	l.doomed = l.doomed[:0]
+}
+
+// closing says that conn i's socket is about to be closed.
+func (l *Loop) closing(i uint32, e End, abort bool) {
+	if f := l.group.options.Closing; f != nil && e.Kind != EndPassed && l.slab.slots[i].flags&flagRefused == 0 {
+		f(l, i, e, abort)
+	}
 }
 
 // empty gives back what a loop without conns does not need. used is how many slots were in use since it

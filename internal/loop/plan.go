@@ -38,6 +38,9 @@ type Options struct {
 	ReadBuffer int
 	// Keep are descriptors that every private table keeps under the same numbers, beside the loops' own.
 	Keep []int
+	// Closing is called on the loop's thread right before conn i's socket is closed: with how it ended, and whether its peer gets
+	// a reset for it. It is not called for what went elsewhere or was refused. Nil is nobody.
+	Closing func(l *Loop, i uint32, e End, abort bool)
 	// Inbox bounds the bytes that wait in one loop's inbox. Zero means 16 MiB.
 	Inbox int
 	// Log gets what a loop cannot say otherwise. Nil means slog.Default().

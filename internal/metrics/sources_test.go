@@ -135,6 +135,18 @@ func TestHooks(t *testing.T) {
 	lint(t, c)
 }
 
+func TestTrace(t *testing.T) {
+	c := metrics.Trace(func() metrics.TraceStats {
+		return metrics.TraceStats{Level: "diag", Events: 1, Lost: 2, Missed: 3, Untraced: 5, Ends: []metrics.TraceEnds{{Verdict: "client_fin", Count: 4}, {Verdict: "destroyed"}}}
+	})
+	want(t, series(t, text(t, c)), map[string]string{
+		"longwire_trace_events_total": "1", "longwire_trace_lost_total": "2", "longwire_trace_missed_total": "3", "longwire_untraced_total": "5",
+		`longwire_kernel_ends_total{verdict="client_fin"}`: "4", `longwire_kernel_ends_total{verdict="destroyed"}`: "0",
+		`longwire_trace_level{level="bpf"}`: "0", `longwire_trace_level{level="diag"}`: "1", `longwire_trace_level{level="errno"}`: "0", `longwire_trace_level{level="off"}`: "0",
+	})
+	lint(t, c)
+}
+
 func TestKernel(t *testing.T) {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 	root := fstest.MapFS{
@@ -215,7 +227,7 @@ func TestPage(t *testing.T) {
 	for _, c := range []metrics.Collector{
 		metrics.New(func() longwire.Stats { return longwire.Stats{} }, metrics.Build{}), metrics.NewRequests(),
 		metrics.Engine(func() memengine.Stats { return memengine.Stats{} }, 0), metrics.Hooks(func() hook.Stats { return hook.Stats{} }),
-		metrics.Kernel(fstest.MapFS{}), metrics.AcceptQueue(func() uint16 { return 0 }), &load,
+		metrics.Kernel(fstest.MapFS{}), metrics.AcceptQueue(func() uint16 { return 0 }), metrics.Trace(func() metrics.TraceStats { return metrics.TraceStats{} }), &load,
 	} {
 		c.Describe(ch)
 	}
@@ -257,5 +269,5 @@ func heldScrape(stats func() longwire.Stats) http.Handler {
 	}
 	q := metrics.NewRequests()
 	return q.Wrap(metrics.Handler(stats, metrics.Build{}, q, metrics.Engine(e.Stats, 1), metrics.Hooks(b.Stats), metrics.Kernel(os.DirFS("/")),
-		metrics.AcceptQueue(func() uint16 { return 1 })))
+		metrics.AcceptQueue(func() uint16 { return 1 }), metrics.Trace(func() metrics.TraceStats { return metrics.TraceStats{Level: "off"} })))
 }

@@ -30,14 +30,9 @@ const (
 // DropCapabilities gives up every capability of every thread of this process, for good. A program with cgo can do so
 // only as root, by becoming nobody (65534); ErrUnsupported says that it is neither.
 func DropCapabilities() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
-	if errno == 0 {
-		return nil
-	}
-	if errno != unix.ENOTSUP {
-		return fmt.Errorf("drop capabilities: %w", os.NewSyscallError("capset", errno))
+	err := ClearCapabilities()
+	if !errors.Is(err, ErrUnsupported) {
+		return err
 	}
 	// With cgo the C library has each thread do it, but only what it knows: setuid among that.
 	if os.Geteuid() != 0 {
@@ -48,4 +43,32 @@ func DropCapabilities() error {
 		return fmt.Errorf("drop capabilities: become nobody: %w", err)
 	}
 	return nil
+}
+
+// ClearCapabilities gives up every capability of every thread of this process, for good, and changes nothing else. A program
+// with cgo cannot: ErrUnsupported.
+func ClearCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
+	switch errno {
+	case 0:
+		return nil
+	case unix.ENOTSUP:
+		return fmt.Errorf("drop capabilities: a program with cgo cannot: %w", ErrUnsupported)
+	}
+	return fmt.Errorf("drop capabilities: %w", os.NewSyscallError("capset", errno))
+}
+
+// WithoutCapabilities calls f on a thread of its own that has no capability and ends with it, and waits: so it can be tried
+// whether something works without them. Goroutines that f starts are outside.
+func WithoutCapabilities(f func() error) error {
+	return onOwnThread(func() error {
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&header, &none[0]); err != nil {
+			return fmt.Errorf("drop a thread's capabilities: %w", os.NewSyscallError("capset", err))
+		}
+		return f()
+	})
 }

@@ -46,6 +46,12 @@ func GetSocketStorage(_, _ int, _ []byte) error { return ErrUnsupported }
 // DropCapabilities answers ErrUnsupported on this system.
 func DropCapabilities() error { return ErrUnsupported }
 
+// ClearCapabilities answers ErrUnsupported on this system.
+func ClearCapabilities() error { return ErrUnsupported }
+
+// WithoutCapabilities answers ErrUnsupported on this system.
+func WithoutCapabilities(func() error) error { return ErrUnsupported }
+
 // Capabilities are none on this system.
 func Capabilities() (uint64, error) { return 0, nil }
 

@@ -123,7 +123,7 @@ func lastLook(fd int, id [16]byte, seen Seen) (Life, error) {
 	_ = errors.As(seen.Err, &l.Err)
 	l.take(info)
 	switch {
-	case seen.EOF, info.State == sys.SocketCloseWait, l.Err == syscall.EPIPE:
+	case seen.EOF, info.State == sys.SocketCloseWait, info.State == sys.SocketLastAck, l.Err == syscall.EPIPE:
 		l.First = SideClient
 	case l.Err == 0:
 		l.First = SideServer

@@ -230,5 +230,21 @@ func DropPrivileges() error {
 	return sys.DropCapabilities()
 }
 
+// DropCapabilities gives up all of this process's capabilities, for good, if this tracer works without: that is tried on one
+// thread first. Other than with DropPrivileges the process stays who it is, so it is for one that has more to do, and one that
+// was built with cgo cannot. dropped is false where there were none.
+func (t *Tracer) DropCapabilities() (dropped bool, err error) {
+	if have, err := sys.Capabilities(); err == nil && have == 0 {
+		return false, nil
+	}
+	if err := sys.WithoutCapabilities(func() error { _, err := t.source.stats(); return err }); err != nil {
+		return false, fmt.Errorf("trace: the kernel tells nothing without capabilities: %w", err)
+	}
+	if err := sys.ClearCapabilities(); err != nil {
+		return false, fmt.Errorf("trace: %w", err)
+	}
+	return true, nil
+}
+
 // tick is how often Run looks for events by itself. Probes wake it only when there are many.
 const tick = 50 * time.Millisecond
