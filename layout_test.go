@@ -66,7 +66,8 @@ var layout = map[string]row{
 	"internal/trace": {imports: "internal/sys", outside: "github.com/cilium/ebpf"},
 
 	"internal/report":            {},
-	"internal/report/reporttest": {}, // a browser, for tests
+	"internal/report/reporttest": {imports: "internal/browsertest"}, // opens reports, for tests
+	"internal/browsertest":       {},                                // a browser, for tests
 
 	"internal/doctor": {imports: "internal/sys", outside: "github.com/google/pprof"},
 

@@ -1,44 +1,24 @@
 package interop
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
-	"html"
 	"net/http"
-	"os/exec"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/browsertest"
 )
 
 //go:embed testdata/page.html
 var page []byte
 
-// browserFlags are Chromium's. The capacity is the length: an append makes a copy.
-var browserFlags = slices.Clip([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-	"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"})
-
-// findBrowser skips the test where no Chromium is installed.
-func findBrowser(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if p, err := exec.LookPath(name); err == nil {
-			return p
-		}
-	}
-	t.Skip("chromium is not installed: make setup")
-	return ""
-}
-
 // TestBrowser has a page of the gateway's own talk to it in Chromium, and reads what the page has written. The
-// page's load event, at which Chromium prints it, waits for an image that comes when the page says that it is done.
+// page's load event waits for an image that comes when the page says that it is done.
 func TestBrowser(t *testing.T) {
-	name := findBrowser(t)
+	b := browsertest.Start(t).Page()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	done := make(chan struct{})
@@ -65,17 +45,8 @@ func TestBrowser(t *testing.T) {
 	echo.OnClose = func(_ longwire.Conn, cause longwire.Cause) { ended <- cause }
 	g := serve(t, longwire.Config{HTTP: mux, Endpoints: []longwire.Endpoint{longwire.Plain("/ws"), echo, same, private}})
 
-	cmd := exec.CommandContext(ctx, name, append(browserFlags, "--user-data-dir="+t.TempDir(), "--dump-dom", "http://"+g.Addr().String()+"/")...)
-	cmd.WaitDelay = 10 * time.Second
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("chromium: %v\n%s\n%s", err, out, stderr.Bytes())
-	}
-	_, outcome, _ := strings.Cut(string(out), `<pre id="outcome">`)
-	outcome, _, _ = strings.Cut(outcome, "</pre>")
-	outcome = html.UnescapeString(outcome)
+	b.Navigate("http://" + g.Addr().String() + "/")
+	outcome := b.Eval(`return document.getElementById('outcome').textContent`)
 	const want = `connected to /ws
 {"type":"pong","ts":1700000000000}
 /ws closed: 1000 "", clean: true
@@ -91,7 +62,7 @@ connected to /same, protocol: v1.example
 /private failed
 `
 	if outcome != want {
-		t.Errorf("the page says:\n%s\nwant:\n%s\nstderr:\n%s", outcome, want, stderr.Bytes())
+		t.Errorf("the page says:\n%s\nwant:\n%s", outcome, want)
 	}
 	if got := <-ended; got != (longwire.Cause{Kind: longwire.CauseClientClose, Code: 4321}) {
 		t.Errorf("cause = %v, want client_close with 4321", got)
