@@ -34,10 +34,10 @@ setup: ## install what the tests need
 	@scripts/setup
 
 .PHONY: test
-test: check ## check, then every test of every module under the race detector, and of clients/js
+test: check ## check, then every test of every module under the race detector, and of clients/js and console
 	$(GO) test -race -count=1 -timeout 15m ./...
 	@for m in $(MODULES); do echo "test: module $$m"; (cd "$$m" && $(GO) test -race -count=1 -timeout 15m ./...); done
-	@if command -v npm >/dev/null; then scripts/test-js; else echo "test: no npm: clients/js is not tested"; fi
+	@if command -v npm >/dev/null; then scripts/test-js; scripts/console --test; else echo "test: no npm: clients/js and console are not tested"; fi
 	@echo "test: passed"
 
 .PHONY: check
@@ -84,6 +84,16 @@ generated:
 	@scripts/probes --check
 	@$(GO) run ./deploy/dashboards -check
 	@if [ -d clients/js/node_modules ]; then scripts/chat-js --check; else echo "check: clients/js/node_modules is not there: lib.js of examples/chat is not checked"; fi
+	@if [ -d console/node_modules ]; then scripts/console --check; else echo "check: console/node_modules is not there: internal/console/dist is not checked"; fi
+
+.PHONY: console
+console: ## build the console's pages from console/ into internal/console/dist
+	@scripts/console
+
+.PHONY: screenshots
+screenshots: build ## take the pictures of the console in docs/images, of a gateway under load, in two minutes
+	@mkdir -p docs/images
+	$(GO) test -count=1 -timeout 15m -v -run '^TestConsolePictures$$' ./internal/cli -console.pictures '$(CURDIR)/docs/images' -console.longwire '$(CURDIR)/bin/longwire' | grep -E 'figure:|^(ok|FAIL)|--- (FAIL|SKIP)'
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (30s)
