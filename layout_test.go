@@ -55,7 +55,7 @@ var layout = map[string]row{
 	// Simulated subscribers that judge what they get, for tests. What they say and hear is written and read by code of their own.
 	"internal/checker": {imports: ". engine engine/memengine ws", outside: "github.com/shadowspore/fossil-delta google.golang.org/protobuf"},
 
-	"internal/stress": {imports: "internal/avalanche internal/fleet internal/loop internal/report internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go go.yaml.in/yaml/v3"},
+	"internal/stress": {imports: "internal/avalanche internal/fleet internal/limits internal/loop internal/report internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go go.yaml.in/yaml/v3"},
 
 	"internal/avalanche":     {imports: "internal/sys"},
 	"internal/avalanche/lab": {imports: "internal/avalanche internal/stress internal/sys ws"}, // servers broken on purpose
@@ -69,7 +69,9 @@ var layout = map[string]row{
 	"internal/report/reporttest": {imports: "internal/browsertest"}, // opens reports, for tests
 	"internal/browsertest":       {},                                // a browser, for tests
 
-	"internal/doctor": {imports: "internal/sys", outside: "github.com/google/pprof"},
+	"internal/limits": {imports: "internal/sys"},
+
+	"internal/doctor": {imports: "internal/limits internal/loop internal/report internal/sys", outside: "github.com/google/pprof golang.org/x/exp"},
 
 	// The command.
 	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},

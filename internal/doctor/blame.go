@@ -43,6 +43,25 @@ func (e *Evidence) frames(visit func(Frame) bool) {
 			}
 		}
 	}
+	for _, l := range e.Locks {
+		for _, c := range l.Stacks {
+			if !each(c.Frames) {
+				return
+			}
+		}
+	}
+	if s := e.Schedule; s != nil {
+		for _, l := range s.Locks {
+			if !each(l.Frames) || !each(l.Holder) {
+				return
+			}
+		}
+		for _, d := range slices.Concat(s.Assists, s.Runs) {
+			if !each(d.Frames) {
+				return
+			}
+		}
+	}
 }
 
 // receiver is the holder that a method of that name is called on at a frame's line: x of x.Store(k, v).
@@ -318,6 +337,44 @@ func (s *Source) lockHolder(e *Evidence, p places, at Frame, all map[string]*cro
 		}
 	}
 	return l, ""
+}
+
+// lockTaken is where a function takes the lock that it gives back at a line: the last Lock before it, of the same lock where the line tells
+// which; a deferred Unlock runs where the function returns.
+func (s *Source) lockTaken(at Line) (l Line) {
+	if s == nil || !at.known() || s.files[slashes(at.File)] == nil {
+		return l
+	}
+	var fn ast.Node
+	ast.Inspect(s.files[slashes(at.File)], func(n ast.Node) bool {
+		if n == nil || s.set.Position(n.Pos()).Line > at.Line || s.set.Position(n.End()).Line < at.Line {
+			return false
+		}
+		switch n.(type) {
+		case *ast.FuncDecl, *ast.FuncLit:
+			fn = n
+		}
+		return true
+	})
+	if fn == nil {
+		return l
+	}
+	var lock types.Object
+	s.at(at.File, at.Line, func(n ast.Node) {
+		if _, holder, name := s.methodCall(n); name == "Unlock" || name == "RUnlock" {
+			lock = holder
+		}
+	})
+	ast.Inspect(bodyOf(fn), func(n ast.Node) bool {
+		c, holder, name := s.methodCall(n)
+		if (name == "Lock" || name == "RLock") && len(c.Args) == 0 && (lock == nil || holder == lock) {
+			if t := s.line(c, "takes the lock here"); t.Line <= at.Line {
+				l = t
+			}
+		}
+		return true
+	})
+	return l
 }
 
 // isWrapper says whether a function does nothing but take: its callers give back.

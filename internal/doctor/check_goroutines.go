@@ -405,6 +405,14 @@ func blameStandard(e *Evidence, p places, c *crowd, f *Finding) (why, advice str
 		}
 		return r.why, r.advice
 	}
+	inLibrary := false
+	if l, why, advice, ok := e.blameLibrary(p, c.frames); ok {
+		f.Line = l
+		if why != "" {
+			return why, advice
+		}
+		inLibrary = true
+	}
 	// The goroutine that ran the go statement, if it is still there.
 	byID := map[int64]Goroutine{}
 	for _, d := range e.Goroutines {
@@ -415,19 +423,31 @@ func blameStandard(e *Evidence, p places, c *crowd, f *Finding) (why, advice str
 	for _, g := range c.members {
 		for range 8 {
 			if g.Created.Function != "" && p.owner(g.Created) == ownCode {
-				f.Line = lineOf(g.Created, "started from here")
-				return "", ""
+				return f.startedFrom(lineOf(g.Created, "started from here"), inLibrary)
 			}
 			parent, ok := byID[g.Parent]
 			if !ok {
 				break
 			}
 			if i := p.firstOwn(parent.Frames); i >= 0 {
-				f.Line = lineOf(parent.Frames[i], "started from here")
-				return "", ""
+				return f.startedFrom(lineOf(parent.Frames[i], "started from here"), inLibrary)
 			}
 			g = parent
 		}
 	}
-	return "", ""
+	return f.startedFrom(Line{}, inLibrary)
+}
+
+// startedFrom takes the line of the program's own that led to goroutines of others' code: as the line to mend, or beside the library's.
+func (f *Finding) startedFrom(l Line, inLibrary bool) (why, advice string) {
+	switch {
+	case !inLibrary:
+		if l.known() {
+			f.Line = l
+		}
+		return "", ""
+	case l.known():
+		f.Related = append(f.Related, l)
+	}
+	return "a library started them and has no way to end them", "take a version of the library that can be told to end them, or make one thing of it and keep it"
 }

@@ -189,6 +189,8 @@ type growing struct {
 	kept  bool
 	line  Line
 	where string
+	// library says that the line is one of others' code.
+	library bool
 }
 
 func askHeap(e *Evidence) []Finding {
@@ -215,6 +217,9 @@ func askHeap(e *Evidence) []Finding {
 		}
 		one := &growing{site: g}
 		one.locate(e, p)
+		if !one.kept || one.keep.rank < rankField || one.keep.guessed {
+			one.locateInLibrary(e, p)
+		}
 		k := fmt.Sprintf("%s:%d", one.line.File, one.line.Line)
 		if swells && one.keep.pool.known() {
 			// What goes back to a pool full is lost and found again with the pool's other objects, and collections empty the pool:
@@ -405,6 +410,9 @@ func heapFinding(e *Evidence, g *growing, list []*growing) Finding {
 	if b := e.Source.bounds(g.keep.Holder); g.kept && b.shrunk {
 		f.Related = append(f.Related, b.shrinks)
 		f.Advice = "there is code that makes it smaller, but not as fast as it grows: see whether it is reached on every path, and with the same keys"
+	}
+	if g.library {
+		f.Advice = "the library keeps it in a variable of its own and has no way to let go: take a version that has one, or make one thing of it and keep it"
 	}
 	for _, o := range list {
 		if a := lineOf(o.frames[o.own], "allocated here"); !a.same(f.Line) && !slices.ContainsFunc(f.Related, a.same) {

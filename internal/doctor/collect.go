@@ -35,6 +35,13 @@ type Collector struct {
 	SourceDir string
 	// NoGC says that the target must not be asked to collect. Then it is seen only as its own collections come.
 	NoGC bool
+	// Metrics are addresses at which the target serves figures of pools and of its runtime: /debug/vars, or the text format of
+	// Prometheus. Without any, /debug/vars and /metrics beside its /debug/pprof are tried.
+	Metrics []string
+	// NoTrace says that no execution trace is to be taken. Otherwise one is, of a tenth of For and at most a second.
+	NoTrace bool
+	// Settings are what is known of the target's database pools.
+	Settings PoolSettings
 	// Trace is a log with the output of GODEBUG=gctrace=1; nil is none.
 	Trace io.Reader
 	// Say is told what is going on, in sentences, before it costs the target anything. nil tells nobody.
@@ -61,7 +68,7 @@ func (c *Collector) Collect(ctx context.Context, target string) (*Evidence, erro
 	if c.For < time.Second || c.For > time.Hour {
 		return nil, &Error{fmt.Errorf("looking for %v: want 1s to 1h", c.For), "30s tells most leaks; one that grows slowly takes minutes"}
 	}
-	e := &Evidence{Target: target}
+	e := &Evidence{Target: target, Settings: c.Settings}
 	if pid, err := strconv.Atoi(target); err == nil {
 		if err := c.collectPID(ctx, e, pid); err != nil {
 			return nil, err
@@ -220,6 +227,9 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 	// The first look tells what the others will cost.
 	b, err := p.get(ctx, "heap", url.Values{"debug": {"1"}})
 	if err != nil {
+		if ctx.Err() == nil && c.collectVars(ctx, e, p, u, pid) {
+			return nil
+		}
 		if errors.Is(err, errNoProfile) {
 			return &Error{fmt.Errorf("%s has no heap profile", u.Redacted()), "is it /debug/pprof of a Go program?"}
 		}
@@ -242,7 +252,16 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 	} else {
 		e.note("the program's process was not found on this machine: its descriptors, sockets and resident memory were not looked at")
 	}
-	pl := c.plan(m, len(b))
+	served, size, err := c.served(ctx, p, u)
+	if err != nil {
+		return err
+	}
+	pl := c.plan(m, len(b)+size/3)
+	traced := time.Duration(0)
+	if !c.NoTrace {
+		traced = min(time.Second, c.For/10)
+		pl.text += fmt.Sprintf(", and an execution trace of %s at the end, which slows the program by a few percent while it runs", traced)
+	}
 	c.say("looking at %s for %s: %s", e.Target, c.For, pl.text)
 	e.Cost = pl.text
 
@@ -253,9 +272,26 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 			cpu = s.CPU
 		}
 	}
-	err = c.looks(ctx, pl.looks, begin, func(i int) error { return c.look(ctx, e, p, &pl, pid, i, begin) })
+	var locks lockLooks
+	err = c.looks(ctx, pl.looks, begin, func(i int) error {
+		if err := c.look(ctx, e, p, &pl, pid, i, begin); err != nil {
+			return err
+		}
+		for _, s := range served {
+			if b, ok := p.page(ctx, s); ok {
+				e.takeServed(b, time.Since(begin))
+			}
+		}
+		if i == 0 || i == pl.looks-1 {
+			locks.look(ctx, e, p, time.Since(begin))
+		}
+		return nil
+	})
 	if err != nil {
 		return err
+	}
+	if traced > 0 {
+		c.takeTrace(ctx, e, p, traced)
 	}
 	c.leakProfile(ctx, e, p)
 	e.Took = time.Since(begin)
@@ -268,6 +304,7 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 		var frames []Frame
 		e.frames(func(f Frame) bool { frames = append(frames, f); return true })
 		e.Source = LoadSource(c.Root, c.SourceDir, e.places(), frames)
+		c.loadLibraries(e)
 	}
 	if e.Source == nil {
 		e.note("the program's source was not read: lines are those that allocate or wait; with --source DIR the one that keeps is named too")
@@ -407,11 +444,12 @@ type File struct {
 // Files makes evidence of saved files: heap and goroutine profiles, dumps of goroutines, logs with gctrace, in any order. What a file is,
 // its content tells.
 func (c *Collector) Files(files []File) (*Evidence, error) {
-	e := &Evidence{Target: fmt.Sprintf("%d files", len(files)), Cost: "nothing: saved files were read"}
+	e := &Evidence{Target: fmt.Sprintf("%d files", len(files)), Settings: c.Settings, Cost: "nothing: saved files were read"}
 	if err := c.readTrace(e); err != nil {
 		return nil, err
 	}
 	var begin, end time.Time
+	var locks []LockProfile
 	moment := func(f File) time.Time {
 		if len(f.Data) > 2 && f.Data[0] == 0x1f {
 			if p, err := parseProfile(f.Data); err == nil && p.TimeNanos > 0 {
@@ -444,10 +482,24 @@ func (c *Collector) Files(files []File) (*Evidence, error) {
 				return nil, fmt.Errorf("%s: %w", f.Name, err)
 			}
 			e.Memory = append(e.Memory, m)
+		case bytes.HasPrefix(f.Data, []byte("go 1.")) && bytes.Contains(f.Data[:min(len(f.Data), 32)], []byte(" trace\x00")):
+			s, err := ParseSchedule(f.Data)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
+			}
+			e.Schedule = s
 		case len(f.Data) > 2 && f.Data[0] == 0x1f && f.Data[1] == 0x8b:
 			h, err := ParseHeap(f.Data, at)
 			if err == nil {
 				e.Heap = append(e.Heap, h)
+				continue
+			}
+			if p, err := parseProfile(f.Data); err == nil && isLockProfile(p) {
+				l, err := ParseLocks(f.Data, at)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", f.Name, err)
+				}
+				locks = append(locks, l)
 				continue
 			}
 			n, err2 := ParseCounts(f.Data, at)
@@ -455,6 +507,11 @@ func (c *Collector) Files(files []File) (*Evidence, error) {
 				return nil, &Error{fmt.Errorf("%s: %w", f.Name, err), "give heap profiles (curl …/debug/pprof/heap), goroutine profiles or dumps, or logs with gctrace"}
 			}
 			e.Counts = append(e.Counts, n)
+		case bytes.HasPrefix(bytes.TrimLeft(f.Data, " \r\n\t"), []byte("{")), bytes.HasPrefix(f.Data, []byte("# HELP ")), bytes.HasPrefix(f.Data, []byte("# TYPE ")):
+			if _, err := ParseServed(f.Data, at); err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
+			}
+			e.takeServed(f.Data, at)
 		default:
 			before := len(e.Trace)
 			c.addTrace(e, f.Data)
@@ -464,9 +521,11 @@ func (c *Collector) Files(files []File) (*Evidence, error) {
 		}
 	}
 	e.Took = end.Sub(begin)
+	e.addLocks(locks)
 	var frames []Frame
 	e.frames(func(f Frame) bool { frames = append(frames, f); return true })
 	e.Source = LoadSource(c.Root, c.SourceDir, e.places(), frames)
+	c.loadLibraries(e)
 	if n := len(e.Heap); n > 0 && n < 4 {
 		e.note(fmt.Sprintf("%d heap profiles tell no trend: save four or more, over several collections", n))
 	}

@@ -30,7 +30,7 @@ var (
 // corpusShort are run where not all are asked for: some of each kind of evidence.
 var corpusShort = map[string]bool{
 	"chansend": true, "lock": true, "mapgrows": true, "substring": true, "respbody": true, "closewait": true, "stacks": true, "finalizerstuck": true,
-	"oksawtooth": true, "okburst": true,
+	"contended": true, "oksawtooth": true, "okburst": true, "okcontended": true,
 }
 
 const corpusDir = "testdata/leaks"

@@ -19,7 +19,16 @@ type Evidence struct {
 	Memory     []MemStats        // by time
 	Process    []ProcessSample   // by time
 	Trace      []Cycle           // from GODEBUG=gctrace=1
+	Locks      []LockProfile     // mutex and block profiles, each what came between two of them
+	Schedule   *Schedule         // of an execution trace; nil is none
+	Runtime    []RuntimeFigures  // by time, from metrics that the program serves
+	Pools      []PoolSample      // by time, of all pools
+	Settings   PoolSettings      // of databases, as far as they were given
+	Handshake  *Handshake        // nil where no handshake was tried
+	Plan       *Plan             // nil where nothing was planned
 	Source     *Source           // nil where no source is at hand
+	Libraries  *Source           // of others' packages, on stacks that grew; nil where none is
+	libraries  []string          // their directories, as frames name them
 	Notes      []string
 }
 
@@ -90,6 +99,8 @@ type MemStats struct {
 	Sys, HeapAlloc, HeapInuse         uint64
 	HeapReleased, StackInuse, Mallocs uint64
 	NumForcedGC                       uint64 // collections that were asked for
+	NumGC                             uint64 // all collections
+	NextGC                            uint64 // bytes at which the next one is due
 }
 
 // ProcessSample is what the system tells of the process at one moment. Maps that could not be read are nil.

@@ -17,14 +17,25 @@ type Check struct {
 // Checks are all of them, in the order in which they are asked.
 func Checks() []Check {
 	return []Check{
-		goroutineCheck, heapCheck, finalizerCheck, descriptorCheck, outsideCheck, gctraceCheck,
+		goroutineCheck, heapCheck, finalizerCheck, descriptorCheck, outsideCheck, gctraceCheck, lockCheck, poolCheck,
 	}
+}
+
+// checksOf are those that a kind of evidence is for.
+func checksOf(e *Evidence) []Check {
+	switch {
+	case e.Handshake != nil:
+		return []Check{tlsCheck}
+	case e.Plan != nil:
+		return []Check{limitCheck}
+	}
+	return Checks()
 }
 
 // Examine asks every check and orders what was found.
 func Examine(e *Evidence) *Report {
 	r := &Report{Target: e.Target, Took: e.Took, Cost: e.Cost, Findings: []Finding{}, Notes: []string{}}
-	for _, c := range Checks() {
+	for _, c := range checksOf(e) {
 		a := Asked{Check: c.Name}
 		if a.Skipped = c.Skip(e); a.Skipped == "" {
 			found := c.Ask(e)
@@ -37,15 +48,36 @@ func Examine(e *Evidence) *Report {
 		r.Checks = append(r.Checks, a)
 	}
 	r.Findings = settle(r.Findings)
+	switch {
+	case e.Handshake != nil:
+		r.Steps = e.Handshake.steps()
+	case e.Plan != nil:
+		r.Steps = e.Plan.steps()
+		for _, a := range e.Plan.Assumed {
+			r.Notes = append(r.Notes, "assumed: "+a)
+		}
+	}
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		s.Finding = slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.step == s.Name })
+	}
 	for i := range r.Findings {
 		f := &r.Findings[i]
-		f.Line.Text = e.Source.text(f.Line)
+		f.Line.Text = e.text(f.Line)
 		for j := range f.Related {
-			f.Related[j].Text = e.Source.text(f.Related[j])
+			f.Related[j].Text = e.text(f.Related[j])
 		}
 	}
 	r.Notes = append(r.Notes, e.Notes...)
 	return r
+}
+
+// text is a line's source, the program's own or a library's.
+func (e *Evidence) text(l Line) string {
+	if t := e.Source.text(l); t != "" {
+		return t
+	}
+	return e.Libraries.text(l)
 }
 
 // settle puts findings in order, worst first, and makes one of those that several checks made of one line.

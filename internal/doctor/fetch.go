@@ -115,6 +115,41 @@ func (p *profiler) get(ctx context.Context, name string, query url.Values) ([]by
 	return b, nil
 }
 
+// page fetches what is served beside the profiles, up to a bound. ok is false where it is not there or cannot be read: it is extra.
+func (p *profiler) page(ctx context.Context, u *url.URL) (b []byte, ok bool) {
+	const most = 8 << 20
+	return p.begin(ctx, u, most, false)
+}
+
+// beginning fetches a profile as far as it comes within a bound, such as an execution trace, which is of use though it is cut off.
+func (p *profiler) beginning(ctx context.Context, name string, query url.Values, most int64) (b []byte, ok bool) {
+	u := p.base.JoinPath(name)
+	u.RawQuery = query.Encode()
+	return p.begin(ctx, u, most, true)
+}
+
+func (p *profiler) begin(ctx context.Context, u *url.URL, most int64, cut bool) ([]byte, bool) {
+	ctx, cancel := context.WithTimeout(ctx, 25*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, false
+	}
+	for k, v := range p.header {
+		req.Header[k] = v
+	}
+	begin := time.Now()
+	defer func() { p.spent += time.Since(begin) }()
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return nil, false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	whole := err == nil && int64(len(b)) < most
+	return b, resp.StatusCode == http.StatusOK && len(b) > 0 && (whole || cut)
+}
+
 // connectError says what is wrong with a target that does not answer.
 func (p *profiler) connectError(err error) error {
 	var dns *net.DNSError

@@ -19,6 +19,8 @@ type Keep struct {
 	part  Line
 	small bool
 	pool  Line // where the holder goes back to a pool with what it holds
+	// guessed says that it is others' code that keeps it, as far as its name tells.
+	guessed bool
 }
 
 // How sure a place is the one that keeps. Containers grow; a field that is set keeps one value at a time; a variable of
@@ -616,6 +618,9 @@ func (k *follower) foreign(e ast.Expr, c *ast.CallExpr, arg int, t trail) {
 			_, holder = s.root(sel.X)
 		}
 		k.keep(c, t, rankContainer, "kept by "+calledText(c), holder)
+		if i := slices.IndexFunc(k.found, func(o Keep) bool { return o.Line.same(s.line(c, "")) && o.Holder == holder }); i >= 0 {
+			k.found[i].guessed = true
+		}
 		if id, ok := ast.Unparen(e).(*ast.Ident); ok && name == "Put" && len(c.Args) == 1 {
 			l := s.line(c, "goes back to the pool here with all it has")
 			if i := slices.IndexFunc(k.found, func(f Keep) bool { return f.Line.same(l) }); i >= 0 {

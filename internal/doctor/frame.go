@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +20,9 @@ const (
 type places struct {
 	root   string // GOROOT/src/ as the program was built; "" when it was built with -trimpath
 	module string // the main module's path, "" if unknown
+	// also are directories of others' packages that are to be taken as the program's own, where the question is which of their lines
+	// is to blame.
+	also []string
 }
 
 // learnPlaces looks for the standard library in stacks.
@@ -49,6 +53,8 @@ func (p places) owner(f Frame) owner {
 	case p.root != "" && strings.HasPrefix(file, p.root):
 		// Modules that the standard library carries along are under src/vendor.
 		return standard
+	case slices.Contains(p.also, path.Dir(file)):
+		return ownCode
 	case strings.Contains(file, "/pkg/mod/") || strings.Contains(file, "/vendor/"):
 		return thirdParty
 	case p.module != "" && (pkg == p.module || strings.HasPrefix(pkg, p.module+"/")):

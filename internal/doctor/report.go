@@ -80,6 +80,16 @@ type Finding struct {
 
 	// rank orders findings of one severity: the more it explains of the others, the higher.
 	rank float64
+	// step is the name of the steps of the report that it is about, "" for none.
+	step string
+}
+
+// Step is one thing that was tried or compared, with or without a finding about it.
+type Step struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	// Finding says that a finding is about it.
+	Finding bool `json:"finding"`
 }
 
 // Report is what came of an examination.
@@ -87,6 +97,7 @@ type Report struct {
 	Target   string        `json:"target"`
 	Took     time.Duration `json:"took_ns"`
 	Cost     string        `json:"cost,omitempty"` // what it cost the target
+	Steps    []Step        `json:"steps,omitempty"`
 	Checks   []Asked       `json:"checks"`
 	Findings []Finding     `json:"findings"` // worst first; not null
 	Notes    []string      `json:"notes"`    // what could not be looked at, and what to do about it; not null
@@ -115,6 +126,16 @@ func (r *Report) WriteText(w io.Writer) error {
 	fmt.Fprintf(&b, "%s, looked at for %s\n", r.Target, r.Took.Round(100*time.Millisecond))
 	if r.Cost != "" {
 		fmt.Fprintf(&b, "cost: %s\n", r.Cost)
+	}
+	if len(r.Steps) > 0 {
+		b.WriteByte('\n')
+	}
+	for _, s := range r.Steps {
+		mark := " "
+		if s.Finding {
+			mark = "!"
+		}
+		fmt.Fprintf(&b, "%s %-22s %s\n", mark, s.Name, s.Value)
 	}
 	for i, f := range r.Findings {
 		fmt.Fprintf(&b, "\n%d. %s (%s): %s\n", i+1, strings.ToUpper(f.Severity.String()), f.Check, f.Sentence)

@@ -5,7 +5,6 @@ import (
 	"go/types"
 	"path"
 	"slices"
-	"strings"
 )
 
 // resource is a kind of thing that has to be given back, and how the program gets and returns it. When the figures say
@@ -50,6 +49,10 @@ var resources = []*resource{
 		kind: "transaction", packages: []string{""}, gets: []string{"Begin", "BeginTx", "Beginx"}, gives: []string{"Commit", "Rollback"},
 		why: "they watch transactions that were neither committed nor rolled back", advice: "defer tx.Rollback() right after Begin; after Commit it does nothing",
 		signs: []string{"database/sql.(*Tx).awaitDone"},
+	},
+	{
+		kind: "pooled connection", packages: []string{""}, gets: []string{"Conn", "Acquire"}, gives: []string{"Close", "Release"},
+		why: "connections of a pool are taken and not given back", advice: "defer conn.Release() (or Close) right after the error is checked",
 	},
 	{
 		kind: "database", packages: []string{"database/sql"}, gets: []string{"Open", "OpenDB"}, gives: []string{"Close"},
@@ -427,11 +430,22 @@ func (s *Source) isErrorPath(ret ast.Node, a *ast.AssignStmt) bool {
 				again = true
 			}
 		}
-		if strings.Contains(types.ExprString(i.Cond), id.Name) && !again {
+		if s.mentions(i.Cond, o) && !again {
 			return true
 		}
 	}
 	return false
+}
+
+// mentions says whether a variable stands in an expression; another of the same name, declared further in, does not count.
+func (s *Source) mentions(e ast.Expr, o types.Object) (found bool) {
+	ast.Inspect(e, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok && s.object(id) == o {
+			found = true
+		}
+		return !found
+	})
+	return found
 }
 
 func (s *Source) unpairedAfterError(fn ast.Node, c *ast.CallExpr, a *ast.AssignStmt, gives func(ast.Node) bool) (exit ast.Node) {

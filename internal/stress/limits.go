@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/longwire/longwire/internal/avalanche"
+	"github.com/longwire/longwire/internal/limits"
 	"github.com/longwire/longwire/internal/sys"
 )
 
@@ -23,7 +24,7 @@ var root fs.FS = os.DirFS("/")
 func (r *run) limits(most int) error {
 	r.sampler = avalanche.NewSampler(avalanche.Options{Port: r.target.addr.Port(), PID: r.o.PID, Network: r.o.Network})
 	loopback := r.target.addr.Addr().IsLoopback()
-	d := avalanche.Demand{Conns: uint64(most), Local: ours(r.target.addr.Addr()), Loopback: loopback, Burst: r.burst(most)}
+	d := limits.Demand{Conns: uint64(most), Local: ours(r.target.addr.Addr()), Loopback: loopback, Burst: r.burst(most)}
 	switch n := len(r.o.Sources); {
 	case n > 0:
 		d.Sources = uint64(n)
@@ -44,16 +45,16 @@ func (r *run) limits(most int) error {
 	if runtime.GOOS == "linux" && r.target.tls == nil && soft > 1000 {
 		d.Tables = uint64(most)/uint64(soft-1000) + 1 // each loop has one of its own
 	}
-	h := avalanche.Have{Net: r.sampler.Limits(), Descriptors: uint64(soft), DescriptorsAtMost: uint64(hard), Memory: sys.MemoryAvailable(root), PageSize: pageSize}
+	h := limits.Have{Net: r.sampler.Limits(), Descriptors: uint64(soft), DescriptorsAtMost: uint64(hard), Memory: sys.MemoryAvailable(root), PageSize: pageSize}
 	var fatal []string
 	var hints []string
-	for _, f := range avalanche.Check(d, h) {
+	for _, f := range limits.Check(d, h) {
 		if f.Fatal && !r.o.PastLimits {
-			fatal = append(fatal, fmt.Sprintf("%s: %s", f.Limit, f.Says))
+			fatal = append(fatal, fmt.Sprintf("%s: %s", f.Name, f.Says))
 			hints = append(hints, f.Lift)
 			continue
 		}
-		text := fmt.Sprintf("%s: %s. To lift it: %s", f.Limit, f.Says, f.Lift)
+		text := fmt.Sprintf("%s: %s. To lift it: %s", f.Name, f.Says, f.Lift)
 		r.note("%s", text)
 		if r.o.Warn != nil {
 			r.o.Warn(text)

@@ -14,6 +14,7 @@ import (
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/chansend"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/closewait"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/closure"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/contended"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/ctxchild"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/ctxwait"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/events"
@@ -29,6 +30,7 @@ import (
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/mapgrows"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/mmapped"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okburst"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okcontended"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okcoupon"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okdeep"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okexpiry"
@@ -58,6 +60,7 @@ var programs = map[string]func(int){
 	"chansend":       chansend.Handle,
 	"closewait":      closewait.Handle,
 	"closure":        closure.Handle,
+	"contended":      contended.Handle,
 	"ctxchild":       ctxchild.Handle,
 	"ctxwait":        ctxwait.Handle,
 	"events":         events.Handle,
@@ -73,6 +76,7 @@ var programs = map[string]func(int){
 	"mapgrows":       mapgrows.Handle,
 	"mmapped":        mmapped.Handle,
 	"okburst":        okburst.Handle,
+	"okcontended":    okcontended.Handle,
 	"okcoupon":       okcoupon.Handle,
 	"okdeep":         okdeep.Handle,
 	"okexpiry":       okexpiry.Handle,

@@ -1,4 +1,4 @@
-package avalanche
+package limits
 
 import (
 	"strings"
@@ -47,6 +47,15 @@ func TestCheck(t *testing.T) {
 		{"of another machine", Demand{Conns: 60000, Burst: 5000}, have(func(h *Have) { h.Net.Somaxconn = 4096 }), "", ""},
 		{"the server's backlog", Demand{Conns: 60000, Burst: 5000, Backlog: 511, Local: true}, plenty, "the server's backlog", "backlog of 5000"},
 		{"half-open conns without cookies", Demand{Conns: 60000, Burst: 2000, Local: true}, have(func(h *Have) { h.Net.SynBacklog, h.Net.SynCookies = 2048, 0 }), "net.ipv4.tcp_max_syn_backlog", "tcp_syncookies=1"},
+		{"a server dials from no port", Demand{Conns: 100000, Server: true, Tables: 2}, plenty, "", ""},
+		{"but its proxies do", Demand{Conns: 200000, Server: true, Tables: 2, Proxies: 2}, plenty, "!net.ipv4.ip_local_port_range", "and 4 addresses of proxies"},
+		{"enough proxies", Demand{Conns: 200000, Server: true, Tables: 2, Proxies: 5}, plenty, "", ""},
+		{"somaxconn of a server", Demand{Conns: 60000, Burst: 5000, Server: true}, have(func(h *Have) { h.Net.Somaxconn = 4096 }), "net.core.somaxconn", "somaxconn=5000"},
+		{"with two listeners", Demand{Conns: 60000, Burst: 5000, Server: true, Listeners: 2}, have(func(h *Have) { h.Net.Somaxconn = 4096 }), "", ""},
+		{"memory of the cgroup", Demand{Conns: 60000, PerConn: 9000, Server: true}, have(func(h *Have) { h.GroupMemory = 256 << 20 }), "!memory of the cgroup", "raised by 258 MiB"},
+		{"watches of epoll", Demand{Conns: 60000, Server: true}, have(func(h *Have) { h.Watches = 50000 }), "!fs.epoll.max_user_watches", "max_user_watches=75000"},
+		{"areas of memory", Demand{Conns: 60000, Server: true, Maps: 70000}, have(func(h *Have) { h.Maps = 65530 }), "!vm.max_map_count", "max_map_count=140000"},
+		{"threads", Demand{Conns: 60000, Server: true, Threads: 70}, have(func(h *Have) { h.GroupThreads, h.Threads = 60, 30000 }), "!pids.max of the cgroup", "TasksMax"},
 		{"the fatal ones first", Demand{Conns: 60000, Queued: 5000, PerConn: 9000, Burst: 5000, Local: true}, have(func(h *Have) {
 			h.Net.MemoryPages[1], h.Memory, h.Net.Somaxconn = 100, 1<<20, 128
 		}), "!memory net.ipv4.tcp_mem net.core.somaxconn", "--max-conns"},
@@ -54,7 +63,7 @@ func TestCheck(t *testing.T) {
 		list := Check(c.demand, c.have)
 		var limits []string
 		for _, f := range list {
-			l := f.Limit
+			l := f.Name
 			if f.Fatal {
 				l = "!" + l
 			}
