@@ -61,7 +61,7 @@ var layout = map[string]row{
 	"internal/avalanche/lab": {imports: "internal/avalanche internal/stress internal/sys ws"}, // servers broken on purpose
 
 	// The article's claims on trial. gorilla/websocket is what the article's gateway was built on.
-	"internal/lab": {imports: ". internal/fleet internal/report internal/sys ws", outside: "github.com/gorilla/websocket"},
+	"internal/lab": {imports: ". internal/fleet internal/report internal/sys ws", outside: "github.com/google/pprof github.com/gorilla/websocket"},
 
 	"internal/trace": {imports: "internal/sys", outside: "github.com/cilium/ebpf"},
 

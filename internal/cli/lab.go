@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/longwire/longwire/internal/lab"
 )
@@ -15,6 +16,7 @@ type labCmd struct {
 	List    labListCmd    `cmd:"" help:"Say which experiments there are, and what they do."`
 	Run     labRunCmd     `cmd:"" help:"Carry one or more experiments out."`
 	All     labAllCmd     `cmd:"" help:"Carry all of them out, one after the other."`
+	Claims  labClaimsCmd  `cmd:"" help:"Make the page of the article's claims of reports."`
 	Subject labSubjectCmd `cmd:"" hidden:""`
 }
 
@@ -46,12 +48,13 @@ func (*labListCmd) Run(c *call) error {
 
 // labOptions are how experiments are run.
 type labOptions struct {
-	Scale int    `default:"1" help:"How large: 1 takes at most three minutes, 5 five times as many connections or objects."`
-	Seed  uint64 `default:"1" help:"What chance is derived from, where an experiment has any."`
-	JSON  bool   `name:"json" help:"Print the report as JSON."`
-	HTML  string `name:"html" type:"path" placeholder:"FILE" help:"Write the report as a page with plots, beside what is printed."`
-	Pprof bool   `help:"Have what is measured serve /debug/pprof, and say where: to look at it with longwire doctor."`
-	Quiet bool   `short:"q" help:"Print no progress."`
+	Scale int           `default:"1" help:"How large: 1 takes at most three minutes, 5 five times as many connections or objects."`
+	Seed  uint64        `default:"1" help:"What chance is derived from, where an experiment has any."`
+	Soak  time.Duration `placeholder:"75s" help:"For how long the experiment million holds its connections."`
+	JSON  bool          `name:"json" help:"Print the report as JSON."`
+	HTML  string        `name:"html" type:"path" placeholder:"FILE" help:"Write the report as a page with plots, beside what is printed."`
+	Pprof bool          `help:"Have what is measured serve /debug/pprof, and say where: to look at it with longwire doctor."`
+	Quiet bool          `short:"q" help:"Print no progress."`
 }
 
 type labRunCmd struct {
@@ -101,7 +104,7 @@ func (l *labOptions) carry(c *call, list []lab.Experiment) error {
 		if ctx.Err() != nil {
 			break
 		}
-		o := lab.Options{Scale: l.Scale, Seed: l.Seed, Pprof: l.Pprof, Again: labAgain(c)}
+		o := lab.Options{Scale: l.Scale, Seed: l.Seed, Soak: l.Soak, Pprof: l.Pprof, Again: labAgain(c)}
 		if !l.Quiet {
 			o.Log = func(format string, args ...any) { fmt.Fprintf(c.Stderr, e.Name+": "+format+"\n", args...) }
 		}

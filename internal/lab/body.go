@@ -292,8 +292,9 @@ func judgeBody(r *Run, all map[string]bodyFigures) {
 	plain, declared := all[bodyCases[0].name], all[bodyCases[1].name]
 	dropped, cycle := all[bodyCases[2].name], all[bodyCases[5].name]
 	says := fmt.Sprintf("of %d handlers %d were in the read %v after the upgrade when the client had no body (r.Body was %s), and %d of %d when it had declared one and sent nothing. "+
-		"Connections alive after the clients left: %d and %d, without the read %d",
-		plain.conns, plain.during.Reading, bodyWatch, kinds(plain.during.Types), declared.during.Reading, declared.conns, plain.after.Conns, declared.after.Conns, dropped.after.Conns)
+		"Connections alive after the clients left: %d and %d, without the read %d. "+
+		"Of those without a body %d stood: the handler returned, nobody had the connection any more, and the collector closed it",
+		plain.conns, plain.during.Reading, bodyWatch, kinds(plain.during.Types), declared.during.Reading, declared.conns, plain.after.Conns, declared.after.Conns, dropped.after.Conns, plain.open)
 	most := func(n, of int) bool { return of > 0 && n*10 >= of*9 }
 	kept := most(plain.after.Conns-dropped.after.Conns, plain.conns)
 	switch {

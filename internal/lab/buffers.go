@@ -135,25 +135,23 @@ func exchangeOnce(ctx context.Context, load *fleet.Fleet, n int, message []byte)
 	}
 }
 
-// What a pool has to spare of the bytes allocated for a message, for the claim to hold, and to hold in part.
-const (
-	poolSpares     = 0.5
-	poolSparesSome = 0.1
-)
+// poolSpares is the share that a pool has to spare of what is allocated for a message, of the bytes and of the objects, for the
+// claim to hold; of one of them for it to hold in part.
+const poolSpares = 0.5
 
 func judgeBuffers(r *Run, all map[string]buffersFigures) {
 	plain, pooled, none := all[kindGorilla], all[kindPooled], all[kindLongwire]
-	spared := 1 - pooled.bytes/max(1, plain.bytes)
-	says := fmt.Sprintf("a message took %s in %.1f objects with buffers of its own and %s in %.1f with a pool: %s less. An idle connection took %s of heap and stacks instead of %s, and %s where it has no buffer and no goroutine at all: "+
-		"a pool spares what messages allocate, and not what idle connections hold",
-		report.Bytes.Format(plain.bytes), plain.objects, report.Bytes.Format(pooled.bytes), pooled.objects, report.Percent.Format(100*spared),
+	bytes, objects := 1-pooled.bytes/max(1, plain.bytes), 1-pooled.objects/max(0.01, plain.objects)
+	says := fmt.Sprintf("a message took %s in %.2f objects with buffers of its own and %s in %.2f with pools. An idle connection took %s of heap and stacks instead of %s, and %s where it has no buffer and no goroutine at all: "+
+		"pools are for what messages allocate, and an idle connection still has its goroutine and what it reads into",
+		report.Bytes.Format(plain.bytes), plain.objects, report.Bytes.Format(pooled.bytes), pooled.objects,
 		report.Bytes.Format(pooled.idle+pooled.stacks), report.Bytes.Format(plain.idle+plain.stacks), report.Bytes.Format(max(0, none.idle+none.stacks)))
 	switch {
 	case plain.bytes <= 0:
 		r.Verdict("pool-buffers", NotShown, "no allocation was measured")
-	case spared >= poolSpares:
+	case bytes >= poolSpares && objects >= poolSpares:
 		r.Verdict("pool-buffers", Holds, says)
-	case spared >= poolSparesSome:
+	case bytes >= poolSpares || objects >= poolSpares:
 		r.Verdict("pool-buffers", HoldsInPart, says)
 	default:
 		r.Verdict("pool-buffers", DoesNotHold, says)

@@ -48,10 +48,15 @@ func Experiments() []Experiment {
 	return []Experiment{
 		bodyExperiment(),
 		lifecycleExperiment(),
+		readblockExperiment(),
+		heartbeatExperiment(),
 		buffersExperiment(),
 		finalizerExperiment(),
 		poolExperiment(),
+		churnExperiment(),
 		gogcExperiment(),
+		millionExperiment(),
+		profilerExperiment(),
 	}
 }
 

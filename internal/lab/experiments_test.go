@@ -127,7 +127,7 @@ func TestJudgeLifecycle(t *testing.T) {
 func TestBuffers(t *testing.T) {
 	t.Parallel()
 	x := tiny(t, "buffers", 20)
-	wants(t, x, map[string]Verdict{"pool-buffers": Holds})
+	wants(t, x, map[string]Verdict{"pool-buffers": HoldsInPart})
 	if rows := x.Tables[0].Rows; len(rows) != 2*len(buffersKinds) || *rows[0][2].Value < 1 || *rows[4][2].Value >= 1 {
 		t.Errorf("rows %+v: want a goroutine for each connection of gorilla, and none for Longwire's", rows)
 	}
@@ -135,15 +135,15 @@ func TestBuffers(t *testing.T) {
 
 func TestJudgeBuffers(t *testing.T) {
 	for _, c := range []struct {
-		plain, pooled float64
-		want          Verdict
+		plain, pooled, objects, fewer float64
+		want                          Verdict
 	}{
-		{1000, 100, Holds}, {1000, 500, Holds}, {1000, 501, HoldsInPart}, {1000, 900, HoldsInPart}, {1000, 901, DoesNotHold}, {1000, 2000, DoesNotHold}, {0, 0, NotShown},
+		{1000, 500, 2, 1, Holds}, {1000, 501, 2, 1, HoldsInPart}, {1000, 500, 2, 1.1, HoldsInPart}, {1000, 501, 2, 1.1, DoesNotHold}, {1000, 2000, 2, 3, DoesNotHold}, {0, 0, 0, 0, NotShown},
 	} {
 		r := planted("buffers")
-		judgeBuffers(r, map[string]buffersFigures{kindGorilla: {bytes: c.plain}, kindPooled: {bytes: c.pooled}})
+		judgeBuffers(r, map[string]buffersFigures{kindGorilla: {bytes: c.plain, objects: c.objects}, kindPooled: {bytes: c.pooled, objects: c.fewer}})
 		if got := verdicts(r)["pool-buffers"]; got != c.want {
-			t.Errorf("%v bytes and %v: %v, want %v", c.plain, c.pooled, got, c.want)
+			t.Errorf("%+v: %v", c, got)
 		}
 	}
 }

@@ -187,6 +187,7 @@ func runGOGC(ctx context.Context, r *Run) error {
 		}
 	}
 	r.Note("The records of the layout outside are in memory that the runtime does not count: GOMEMLIMIT does not see them either.")
+	r.Note("A pause is as long as the world stood, the time to stop all threads included: on a busy machine, waiting for a CPU is most of it.")
 	judgeGOGC(r, all)
 	return nil
 }

@@ -18,6 +18,8 @@ type Run struct {
 	Scale int
 	// Seed is what chance is derived from.
 	Seed uint64
+	// Soak is for how long connections are held by an experiment that does nothing but hold them; 0 leaves it to the experiment.
+	Soak time.Duration
 	// Log says how far it is, in a sentence without a newline. The experiment's name is put before it by whoever prints it.
 	Log func(format string, args ...any)
 
@@ -35,6 +37,7 @@ type Again func(subject string) *exec.Cmd
 type Options struct {
 	Scale int                              // 0 means 1
 	Seed  uint64                           // 0 means 1
+	Soak  time.Duration                    // as Run.Soak
 	Again Again                            // required
 	Log   func(format string, args ...any) // nil says nothing
 	// Pprof has each subject serve /debug/pprof, and Log say where.
@@ -62,9 +65,9 @@ func (e *Experiment) Carry(ctx context.Context, o Options) (*Result, error) {
 		Name: e.Name, Title: e.Title, About: e.About, Scale: o.Scale, Seed: o.Seed, Began: time.Now().Round(time.Second),
 		Verdicts: []Judged{}, Figures: []Figure{}, Tables: []*Table{}, Series: []*Series{}, Notes: []string{},
 	}
-	r := &Run{Scale: o.Scale, Seed: o.Seed, Log: o.Log, again: o.Again, pprof: o.Pprof, shrink: max(1, o.shrink), claims: e.Claims, out: out}
+	r := &Run{Scale: o.Scale, Seed: o.Seed, Soak: o.Soak, Log: o.Log, again: o.Again, pprof: o.Pprof, shrink: max(1, o.shrink), claims: e.Claims, out: out}
 	begin := time.Now()
-	limit := patience * time.Duration(o.Scale)
+	limit := patience*time.Duration(o.Scale) + o.Soak
 	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := e.Run(within, r)
