@@ -124,6 +124,10 @@ bench: ## measure beside the floor and the Go peers into bench/RESULTS.md; BENCH
 million: ## hold CONNS (1000000) connections for HOLD (10m), result in bench/MILLION.json; needs about 10 GB of memory
 	$(GO) run ./bench/million -conns '$(CONNS)' -hold '$(HOLD)' -out bench/MILLION.json
 
+.PHONY: bench-logs
+bench-logs: ## measure what the log costs and is worth, by log-sampling; BENCHARGS='-conns 2000 -for 20s -rounds 3'
+	$(GO) run ./bench/logs $(BENCHARGS)
+
 .PHONY: bench-push
 bench-push: ## measure clients of the Centrifuge protocol into bench/PUSH.md; BENCHARGS='-only fanout' and the like
 	$(GO) run ./bench/push -out bench/PUSH.md $(BENCHARGS)

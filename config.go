@@ -105,6 +105,9 @@ type Config struct {
 	// recorder and in the log. Hooks are still told the address.
 	MaskAddresses bool
 
+	// Journal says who is told of single connections and calls while they go on.
+	Journal Journal
+
 	// Tracer, if not nil, is told of sockets, and tells what the kernel saw of their ends. It is opened before New, and closed
 	// after Close.
 	Tracer Tracer

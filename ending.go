@@ -161,7 +161,11 @@ func (f *front) Closed(i uint32, e loop.End) {
 	if st.flags&stateWatched != 0 {
 		f.g.contexts.end(id, cause)
 	}
-	f.g.logClose(id, f, st, cause)
+	if f.journal != nil {
+		f.noteEnded(i, st, cause)
+	} else {
+		f.g.logClose(id, f, st, cause)
+	}
 	if st.flags&stateUpgraded != 0 {
 		if ep := &f.g.endpoints[st.endpoint]; ep.OnClose != nil {
 			c := Conn{g: f.g, id: id}

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/longwire/longwire/internal/flight"
+	"github.com/longwire/longwire/internal/journal"
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/ws"
@@ -25,9 +26,12 @@ type front struct {
 	verdict   refusalKind // of Admit on the connection that Opened is called for next
 	overLimit int         // connections with stateOverLimit
 	partials  loop.Loans[partial]
-	count     *counters     // of this loop; survives the loop's thread
-	sent      uint64        // messages appended since count was brought up to date
-	track     *flight.Track // where the loop records; nil: nowhere
+	count     *counters      // of this loop; survives the loop's thread
+	sent      uint64         // messages appended since count was brought up to date
+	track     *flight.Track  // where the loop records; nil: nowhere
+	journal   *journal.Track // where the loop tells what happens; nil: nowhere
+	traceMem  []byte         // what traces lies in
+	traces    []traceState   // by slot; nil without a journal
 
 	drain    struct{ start, over uint32 } // ticks: when it began here, and how long it is to take; zero: there was none
 	sessions *session.Table               // nil where no endpoint has sessions
@@ -114,6 +118,13 @@ func newFront(g *Gateway, l *loop.Loop) *front {
 	}
 	f.mem = mem
 	f.conn = unsafe.Slice((*state)(unsafe.Pointer(&mem[0])), l.Slots())
+	if g.noting {
+		f.journal = g.journal.Track(l.Index())
+		if f.traceMem, err = l.Map(l.Slots() * traceStateSize); err != nil {
+			panic(err)
+		}
+		f.traces = unsafe.Slice((*traceState)(unsafe.Pointer(&f.traceMem[0])), l.Slots())
+	}
 	if g.node != nil {
 		if f.sessMem, err = l.Map(l.Slots() * session.StateSize); err != nil {
 			panic(err)
@@ -129,6 +140,10 @@ func newFront(g *Gateway, l *loop.Loop) *front {
 func (f *front) Stopped() {
 	f.l.Unmap(f.mem)
 	f.mem, f.conn = nil, nil
+	if f.journal != nil {
+		f.l.Unmap(f.traceMem)
+		f.traceMem, f.traces = nil, nil
+	}
 	if f.sessions != nil {
 		f.l.Unmap(f.sessMem)
 		f.sessions, f.sessMem = nil, nil
@@ -144,6 +159,9 @@ func (f *front) Lost(data []byte) {
 // Emptied implements loop.Handler.
 func (f *front) Emptied() {
 	f.l.Discard(f.mem)
+	if f.journal != nil {
+		f.l.Discard(f.traceMem)
+	}
 	f.partials.Reset()
 	if f.sessions != nil {
 		f.l.Discard(f.sessMem)
@@ -174,6 +192,7 @@ func (f *front) Admit(peer netip.AddrPort, full bool) []byte {
 func (f *front) Opened(i uint32, o loop.Opening) {
 	st := &f.conn[i]
 	*st = state{heard: f.l.Tick(), opened: f.l.Tick(), flags: stateCounted}
+	f.journalAccepted(i)
 	if o.How == loop.Adopted {
 		f.adopted(i, st, o.Data)
 		return

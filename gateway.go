@@ -21,6 +21,7 @@ import (
 	"github.com/longwire/longwire/internal/channel"
 	"github.com/longwire/longwire/internal/flight"
 	"github.com/longwire/longwire/internal/hub"
+	"github.com/longwire/longwire/internal/journal"
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/internal/sys"
@@ -50,7 +51,10 @@ type Gateway struct {
 	draining  atomic.Int64 // nanoseconds over which it drains; 0: it does not, or all at once
 	drains    drains
 	closeLog  closeLog
-	hub       *hub.Hub // nil where no endpoint has sessions, and so the next two
+	journal   *journal.Journal // nil: nobody wants to know of single connections
+	noting    bool             // loops write it
+	traces    journal.IDs      // of conns that bring none
+	hub       *hub.Hub         // nil where no endpoint has sessions, and so the next two
 	node      *session.Node
 	engine    engine.Engine
 	recorder  *flight.Recorder // nil: nothing is recorded
@@ -129,6 +133,7 @@ func New(c Config) (*Gateway, error) {
 	g.admission.notify = g.logRefusal
 	g.pool = newPool(c.Workers)
 	g.ctx, g.cancel = context.WithCancel(poolLabels)
+	g.openJournal()
 	if err = g.newNode(); err == nil {
 		err = g.openRecorder()
 	}
@@ -212,6 +217,7 @@ func (g *Gateway) start(addr string) error {
 		g.trackListeners()
 	}
 	g.closeLog.start(g.log) // the first connection may have something to say
+	g.journal.Start()
 	if g.engine != nil {
 		if err := g.engine.Start(g.ctx, handler{g.hub, g}); err != nil {
 			return fmt.Errorf("longwire: start the engine: %w", err)
@@ -422,6 +428,7 @@ func (g *Gateway) Close() error {
 	if g.engine != nil {
 		err = errors.Join(err, g.engine.Close())
 	}
+	g.journal.Close()
 	g.closeLog.close()
 	g.recorder.Close()
 	return err
@@ -457,14 +464,10 @@ func (g *Gateway) logRefusal(why refusalKind) {
 	}
 }
 
-// logClose logs one end: at debug level, the ones that are somebody's fault at info.
+// logClose logs one end where there is no journal: at debug level, the ones that are somebody's fault at info.
 func (g *Gateway) logClose(id loop.ID, f *front, st *state, cause Cause) {
-	level := slog.LevelDebug
-	switch cause.Kind {
-	case CauseProtocol, CauseTooBig, CauseSlow, CauseInternal:
-		level = slog.LevelInfo
-	}
-	if !g.log.Enabled(context.Background(), level) {
+	level := endLevel(cause.Kind)
+	if g.config.Journal.KernelOnly || !g.log.Enabled(context.Background(), level) {
 		return
 	}
 	age := time.Duration(f.l.Tick()-st.opened) * loop.Tick
@@ -552,6 +555,7 @@ func (f *front) adopted(i uint32, st *state, data []byte) {
 		f.l.Finish(i)
 		return
 	}
+	f.journalRequest(i, &req)
 	h, ref := ws.Negotiate(&req, &f.g.endpoints[e].policy)
 	if ref != nil {
 		h = ws.Handshake{} // cannot be: net/http's side asked it before

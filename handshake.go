@@ -43,6 +43,7 @@ func (f *front) request(i uint32, st *state, b []byte) {
 		f.refuseOverLimit(i, st)
 		return
 	}
+	f.journalRequest(i, req)
 	ep := &f.g.endpoints[e]
 	h, ref := ws.Negotiate(req, &ep.policy)
 	if ref == nil && ep.Authorize != nil {
@@ -80,6 +81,7 @@ func (f *front) open(i uint32, st *state, e int, h *ws.Handshake, req *ws.Reques
 	st.flags |= stateUpgraded
 	f.count.upgraded.Add(1)
 	f.recordOpen(i, st, e, req)
+	f.noteUpgrade(i, st)
 	f.tagConn(i)
 	if ep.protocol == protocolCentrifuge {
 		f.openSession(i, h, req)

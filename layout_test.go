@@ -29,17 +29,19 @@ type row struct {
 // never sideways between two tools (but lab → stress). docs/ARCHITECTURE.md has the picture.
 var layout = map[string]row{
 	// The library.
-	".":                        {imports: "engine engine/memengine internal/arena internal/channel internal/flight internal/hub internal/loop internal/session internal/sys internal/token internal/wire/centrifuge internal/wire/plain ws"},
+	".":                        {imports: "engine engine/memengine internal/arena internal/channel internal/flight internal/hub internal/journal internal/loop internal/sampling internal/session internal/sys internal/token internal/wire/centrifuge internal/wire/plain ws"},
 	"ws":                       {outside: "github.com/klauspost/compress"},
 	"client":                   {imports: "ws"},
 	"client/centrifuge":        {imports: "client ws", outside: "google.golang.org/protobuf"}, // a codec of its own: the server's tests it
 	"engine":                   {},
 	"engine/enginetest":        {imports: "engine"},
 	"engine/memengine":         {imports: "engine"},
-	"internal/session":         {imports: "engine internal/arena internal/channel internal/hub internal/token internal/wire/centrifuge internal/wire/json internal/wire/plain ws"},
+	"internal/session":         {imports: "engine internal/arena internal/channel internal/hub internal/journal internal/token internal/wire/centrifuge internal/wire/json internal/wire/plain ws"},
 	"internal/hub":             {imports: "engine internal/arena internal/wire/centrifuge internal/wire/json internal/wire/plain ws", outside: "github.com/shadowspore/fossil-delta"},
 	"internal/arena":           {},
 	"internal/flight":          {},
+	"internal/journal":         {},
+	"internal/sampling":        {},
 	"internal/channel":         {},
 	"internal/token":           {},
 	"internal/wire/json":       {},
@@ -79,10 +81,11 @@ var layout = map[string]row{
 	"internal/admin":   {imports: ". internal/api internal/sys internal/wire/centrifuge ws"},
 	"internal/console": {},
 	"internal/demo":    {},
-	"internal/hook":    {imports: "internal/session internal/wire/centrifuge"},
+	"internal/hook":    {imports: "internal/journal internal/session internal/wire/centrifuge"},
+	"internal/otlp":    {outside: "google.golang.org/protobuf"},
 	"internal/profile": {imports: "internal/sys", outside: "github.com/google/pprof"},
-	"internal/metrics": {imports: ". engine/memengine internal/hook internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/lab internal/metrics internal/profile internal/report internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
+	"internal/metrics": {imports: ". engine/memengine internal/hook internal/otlp internal/sampling internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
+	"internal/cli":     {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/journal internal/lab internal/metrics internal/otlp internal/profile internal/report internal/sampling internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":     {imports: "internal/cli", process: true},
 
 	// What generates the dashboards.
@@ -100,6 +103,7 @@ var layout = map[string]row{
 	"bench/run":     {imports: "bench/target internal/fleet ws", process: true},
 	"bench/push":    {imports: "bench/target internal/fleet internal/sys ws", process: true},
 	"bench/trace":   {imports: "internal/trace", outside: "github.com/cilium/ebpf", process: true},
+	"bench/logs":    {process: true},
 	"bench/million": {imports: "bench/target internal/fleet internal/sys ws", process: true},
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/longwire/longwire/internal/flight"
+	"github.com/longwire/longwire/internal/journal"
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/session"
 	"github.com/longwire/longwire/internal/sys"
@@ -159,13 +160,8 @@ func (f *front) recordOpen(i uint32, st *state, e int, req *ws.Request) {
 
 // traceContext reads a traceparent (W3C Trace Context, section 3.2.2).
 func traceContext(v []byte) (trace [16]byte, span [8]byte, ok bool) {
-	// version "-" trace-id "-" parent-id "-" flags, of 2, 32, 16 and 2 digits; later versions may have more behind.
-	if len(v) < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-' || len(v) > 55 && v[55] != '-' || string(v[:2]) == "ff" {
-		return trace, span, false
-	}
-	_, err1 := hex.Decode(trace[:], v[3:35])
-	_, err2 := hex.Decode(span[:], v[36:52])
-	return trace, span, err1 == nil && err2 == nil && trace != [16]byte{} && span != [8]byte{}
+	c, ok := journal.ParseContext(v)
+	return c.Trace, c.Span, ok
 }
 
 // recordEnd tells the recorder why an open connection ends, with what the process and, if known, TCP know of it at this moment.
@@ -197,6 +193,7 @@ func (f *front) recordSlow(i uint32, st *state, queued int) {
 	if st.flags&stateSlow == 0 {
 		st.flags |= stateSlow
 		f.track.Slow(time.Now(), uint64(f.l.ID(i)), queued)
+		f.noteChannel(i, journal.KindSlow, nil, uint32(queued))
 	}
 }
 
@@ -209,6 +206,9 @@ func (h host) Subscribed(i uint32, channel []byte) {
 }
 
 func (h host) Left(i uint32, channel []byte, code uint32) {
+	if code != 0 {
+		h.noteChannel(i, journal.KindUnsubscribed, channel, code)
+	}
 	h.track.Left(time.Now(), uint64(h.l.ID(i)), channel, uint16(code))
 }
 

@@ -124,7 +124,7 @@ func (g *Gateway) newNode() error {
 	}
 	o := session.Options{Rules: g.rules, Hooks: c.Hooks, Log: c.Log, Insecure: s.Insecure, Anonymous: s.Anonymous, Version: s.Version,
 		Name: s.Name, Ping: s.Ping, Pong: s.Pong, Grace: s.Grace, Stale: s.Stale, ChannelLimit: s.ChannelLimit,
-		ChannelLength: s.ChannelLength, ConnectRate: s.ConnectRate, CompressAbove: 256}
+		ChannelLength: s.ChannelLength, ConnectRate: s.ConnectRate, CompressAbove: 256, Calls: g.noting}
 	if o.Tokens, err = token.New(c.Tokens); err != nil {
 		return fmt.Errorf("config: Tokens: %w", err)
 	}

@@ -60,10 +60,15 @@ func tag(id uint64) (t [16]byte) {
 // KernelEnded takes what the tracer knows of the end of the connection that it was given by Tag. One goroutine at a time
 // may call it, also after Close, when it does nothing.
 func (g *Gateway) KernelEnded(id [16]byte, at time.Time, e KernelEnd) {
-	if g.recorder == nil || binary.LittleEndian.Uint64(id[8:]) != tagMark {
+	if binary.LittleEndian.Uint64(id[8:]) != tagMark {
 		return
 	}
-	g.recorder.Kernel(len(g.loops.Loops()), at, binary.LittleEndian.Uint64(id[:]), &flight.Kernel{
+	conn := binary.LittleEndian.Uint64(id[:])
+	g.noteKernel(conn, at, &e)
+	if g.recorder == nil {
+		return
+	}
+	g.recorder.Kernel(len(g.loops.Loops()), at, conn, &flight.Kernel{
 		Verdict: e.Verdict, Level: e.Level, Err: e.Err, Retransmits: e.Retransmits, Unacked: e.Unacked, RTT: e.RTT, Path: e.Path,
 	})
 }

@@ -72,11 +72,7 @@ func (cmd *serveCmd) Run(c *call) error {
 }
 
 func newLog(c *call, s *config.Serve) *slog.Logger {
-	o := &slog.HandlerOptions{Level: slog.Level(s.LogLevel)}
-	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(c.Stderr, o))
-	}
-	return slog.New(slog.NewTextHandler(c.Stderr, o))
+	return slog.New(newHandler(c.Stderr, s))
 }
 
 // server is a gateway with what longwire serve puts around it.
@@ -85,6 +81,7 @@ type server struct {
 	made    atomic.Pointer[longwire.Gateway] // the same, for who may ask before it is made
 	more    []metrics.Collector              // beside the gateway's own figures
 	tracing *serveTrace                      // nil: connections are not traced
+	spans   *serveSpans                      // nil: no spans are sent
 	admin   *serveAdmin                      // nil: neither is there an admin listener, nor is this --dev
 	drains  chan drainCall                   // drains by hand, for whoever waits for signals
 	byHand  sync.WaitGroup                   // such drains that are under way
@@ -98,14 +95,19 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		return nil, err
 	}
 	c.Log = log
-	backend, err := hooks(&l.Serve, log)
+	backend, err := hooks(&l.Serve, log, s.hooked)
 	if err != nil {
 		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes the options that begin with hook-"}
 	}
 	c.Hooks = backend.Hooks()
+	if s.spans, err = newServeSpans(&l.Serve, log, s.made.Load); err != nil {
+		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes the options that begin with otlp-"}
+	}
+	s.watch(&l.Serve, &c)
+	requests := metrics.NewRequests()
+	requests.Each = s.requested
+	c.WrapHTTP = requests.Wrap
 	if l.Serve.Metrics {
-		requests := metrics.NewRequests()
-		c.WrapHTTP = requests.Wrap
 		s.more = append(s.more, requests, metrics.Hooks(backend.Stats), metrics.Kernel(os.DirFS("/")),
 			metrics.AcceptQueue(func() uint16 { return s.gateway.Addr().Port() }), metrics.Trace(func() metrics.TraceStats { return s.tracing.figures() }))
 		if e, ok := c.Engine.(*memengine.Engine); ok {
@@ -121,6 +123,9 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 			c.Tracer = s.tracing.tracer()
 		}
 	}
+	if c.Journal.KernelOnly && s.tracing == nil {
+		log.Warn("log-sampling is kernel-only, and the kernel is not asked: set trace, or nothing is told of connections")
+	}
 	g, err := longwire.New(c)
 	if err != nil && l.Origins["max-conns"].Kind == config.FromDefault {
 		// Nobody asked for the default: what fits will do.
@@ -132,6 +137,7 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		}
 	}
 	if err != nil {
+		s.spans.stop()
 		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes max-conns, loops, tables and flight-dir"}
 	}
 	s.gateway = g
@@ -225,12 +231,13 @@ func tokens(s *config.Serve) (t longwire.TokenOptions, err error) {
 }
 
 // hooks ask the application's backend, where it has URLs for them.
-func hooks(s *config.Serve, log *slog.Logger) (*hook.Backend, error) {
+func hooks(s *config.Serve, log *slog.Logger, observe func(*hook.Call)) (*hook.Backend, error) {
 	at := func(url string) hook.Endpoint {
 		return hook.Endpoint{URL: url, Timeout: time.Duration(s.HookTimeout), PassHeaders: s.HookHeaders}
 	}
 	return hook.New(hook.Options{Connect: at(s.HookConnect), Refresh: at(s.HookRefresh), Subscribe: at(s.HookSubscribe),
-		SubRefresh: at(s.HookSubRefresh), Publish: at(s.HookPublish), RPC: at(s.HookRPC), MaxConcurrent: int(s.HookConcurrency), Log: log})
+		SubRefresh: at(s.HookSubRefresh), Publish: at(s.HookPublish), RPC: at(s.HookRPC), MaxConcurrent: int(s.HookConcurrency), Log: log,
+		Observe: observe, Propagate: s.OTLPEndpoint != ""})
 }
 
 // routes is the plain HTTP beside the endpoints; /healthz and /readyz are the gateway's own.
@@ -275,6 +282,7 @@ func (s *server) metrics() http.Handler {
 // run serves until ctx ends, and drains then.
 func (s *server) run(ctx context.Context) error {
 	s.log.Info("longwire", "version", readBuild().Version, "pid", os.Getpid())
+	defer s.spans.stop()
 	defer s.tracing.stop()
 	if s.admin != nil {
 		defer s.admin.close() // before tracing stops, which it asks

@@ -168,14 +168,14 @@ func TestYAMLRoundTrip(t *testing.T) {
 		"rate-per-address": "6.5", "retry-after": "7s", "handshake-timeout": "8s", "max-header": "900", "origins": "https://*.x.example,null",
 		"ping-after": "10s", "close-after": "11s", "user-timeout": "12s", "drain": "13s", "max-message": "14", "write-queue": "15",
 		"compression": "true", "loops": "16", "tables": "private", "workers": "17", "backlog": "18", "metrics": "false", "flight-record": "18MiB", "flight-dir": "/var/lib/x", "trace": "true", "mask-addresses": "true",
-		"log-level": "error", "log-format": "json",
+		"log-level": "error", "log-format": "json", "log-sampling": "dynamic", "log-share": "7%", "slow-call": "31s", "otlp-endpoint": "http://c.example:4318/x", "trace-sampling": "12.5%",
 		"insecure": "true", "anonymous": "true", "client-channel-limit": "19", "channel-max-length": "20", "connect-rate": "21.5", "max-command": "22kB",
 		"client-ping": "23s", "client-pong-timeout": "3s", "client-stale": "24s", "client-expire-grace": "26s", "history-memory": "27MiB",
 		"token-rsa-public-key": publicPEM, "token-ecdsa-public-key": "/etc/key.pem", "token-ed25519-public-key": "true", "token-jwks-url": "https://a.example/jwks",
 		"token-audience": "28", "token-issuer": "~", "api-insecure": "true",
 		"hook-connect": "http://b.example/1", "hook-refresh": "http://b.example/2", "hook-subscribe": "http://b.example/3", "hook-sub-refresh": "http://b.example/4",
 		"hook-publish": "http://b.example/5", "hook-rpc": "http://b.example/6?a=b", "hook-timeout": "29s", "hook-concurrency": "30", "hook-headers": "Cookie,X-A",
-		"token-hmac-secret": "", "api-key": "", "admin-token": "", // TestSecretsAreNotShown
+		"token-hmac-secret": "", "api-key": "", "admin-token": "", "otlp-headers": "", // TestSecretsAreNotShown
 	}
 	var in Input
 	for _, o := range options {

@@ -87,6 +87,12 @@ type Serve struct {
 	MaskAddresses bool `negatable:""`
 	LogLevel      LogLevel
 	LogFormat     LogFormat
+	LogSampling   LogSampling
+	LogShare      Share
+	SlowCall      Duration
+	OTLPEndpoint  string
+	OTLPHeaders   Secret
+	TraceSampling Share
 }
 
 // Option describes one option. Everything that people read about it comes from here.
@@ -520,13 +526,45 @@ var options = []Option{
 	}, {
 		Name: "log-level", Group: groupWatching, Type: "debug, info, warn or error", Default: "info",
 		Help:  "The least important log lines that are written, to standard error.",
-		Edge:  "debug has a line for every connection that ends.",
+		Edge:  "debug has a line for everything that a client does, unless log-sampling says otherwise.",
 		field: func(s *Serve) any { return &s.LogLevel },
 	}, {
 		Name: "log-format", Group: groupWatching, Type: "text or json", Default: "text",
 		Help:  "The form of log lines.",
 		Edge:  "json is one object a line.",
 		field: func(s *Serve) any { return &s.LogFormat },
+	}, {
+		Name: "log-sampling", Group: groupWatching, Type: "full, dynamic or kernel-only", Default: "full",
+		Help:  "Which lines about single connections and calls are written.",
+		Edge:  "full: those that log-level lets through, which are all at debug and few at info. dynamic: all lines of a connection in which something failed or was slow, those before it too, and all of log-share of the others; with log-level info as with debug, and none with warn or error. kernel-only: what the kernel tells of ends, which takes trace, and nothing else. Lines about the gateway itself are always written by their level.",
+		field: func(s *Serve) any { return &s.LogSampling },
+	}, {
+		Name: "log-share", Group: groupWatching, Type: "share", Default: "1%",
+		Help:  "With log-sampling dynamic: the share of connections whose lines are written whatever happens to them.",
+		Edge:  "Chosen by the trace's id, so that every line of a connection is written or none. 0 writes none but those that failed or were slow.",
+		field: func(s *Serve) any { return &s.LogShare },
+	}, {
+		Name: "slow-call", Group: groupWatching, Type: "duration", Default: "500ms",
+		Help:  "From which duration on a handshake, command, hook or HTTP request is slow, for log-sampling and trace-sampling.",
+		Edge:  "off (or 0s) calls none slow.",
+		field: func(s *Serve) any { return &s.SlowCall },
+	}, {
+		Name: "otlp-endpoint", Group: groupWatching, Type: "URL", Default: "",
+		Help:  "The OpenTelemetry collector that spans are sent to, by OTLP over HTTP in Protobuf, such as http://127.0.0.1:4318.",
+		Edge:  "/v1/traces is added where the URL does not end with it. Empty sends none. A collector that is down, slow or full loses spans, never more.",
+		field: func(s *Serve) any { return &s.OTLPEndpoint },
+		check: func(s *Serve) error { return checkURL(s.OTLPEndpoint) },
+	}, {
+		Name: "otlp-headers", Group: groupWatching, Type: "secret", Default: "",
+		Help:  "Headers for the collector, as name=value with commas between, such as Authorization=Bearer%20TOKEN.",
+		Edge:  "Values are percent-decoded. They are never shown; prefer the environment or the file to the flag.",
+		field: func(s *Serve) any { return &s.OTLPHeaders },
+		check: func(s *Serve) error { _, err := s.OTLPHeaderMap(); return err },
+	}, {
+		Name: "trace-sampling", Group: groupWatching, Type: "share", Default: "100%",
+		Help:  "The share of connections whose spans are sent to otlp-endpoint whatever happens to them.",
+		Edge:  "Where the handshake has a traceparent its sampled flag decides instead. Those in which something failed or was slow are sent in any case, with the spans before it.",
+		field: func(s *Serve) any { return &s.TraceSampling },
 	},
 }
 
@@ -605,6 +643,27 @@ func checkURL(text string) error {
 		return fmt.Errorf("it has a fragment, #%s, which is never sent: want it without", u.Fragment)
 	}
 	return nil
+}
+
+// OTLPHeaderMap is OTLPHeaders by name. Its errors do not have the values.
+func (s *Serve) OTLPHeaderMap() (map[string]string, error) {
+	m := make(map[string]string)
+	for part := range strings.SplitSeq(string(s.OTLPHeaders), ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(part, "=")
+		name = strings.TrimSpace(name)
+		if !ok || checkHeaders(List{name}) != nil || name == "" {
+			return nil, errors.New("a part of it is none: want name=value with commas between, such as X-Key=abc,X-Tenant=blue")
+		}
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if err != nil || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+			return nil, fmt.Errorf("the value of %s cannot stand in a header: want it percent-encoded", name)
+		}
+		m[name] = value
+	}
+	return m, nil
 }
 
 func checkHeaders(l List) error {

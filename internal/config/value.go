@@ -272,6 +272,38 @@ func (f *LogFormat) UnmarshalText(b []byte) error { return oneOf((*string)(f), b
 
 func (f LogFormat) String() string { return string(f) }
 
+// LogSampling is full, dynamic or kernel-only.
+type LogSampling string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *LogSampling) UnmarshalText(b []byte) error {
+	return oneOf((*string)(l), b, "full", "dynamic", "kernel-only")
+}
+
+func (l LogSampling) String() string { return string(l) }
+
+// Share is a part of a whole, from 0 to 1. Text has it as a number, or in percent.
+type Share float64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Share) UnmarshalText(b []byte) error {
+	digits, percent := strings.CutSuffix(string(b), "%")
+	f, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	if percent {
+		f /= 100
+	}
+	if err != nil || !(f >= 0 && f <= 1) {
+		return fmt.Errorf("%q is no share: want one from 0 to 1, or in percent, such as 0.01 or 1%%", b)
+	}
+	*s = Share(f)
+	return nil
+}
+
+// String has few digits: 0.07 is 7%, and not 7.000000000000001%.
+func (s Share) String() string {
+	return strconv.FormatFloat(math.Round(float64(s)*1e9)/1e7, 'g', -1, 64) + "%"
+}
+
 func oneOf(s *string, b []byte, words ...string) error {
 	for _, w := range words {
 		if string(b) == w {

@@ -150,6 +150,9 @@ func (b *Backend) post(parent context.Context, e *endpoint, c session.Client, q 
 		return nil, outcomeConnection, err
 	}
 	r.Header = e.headers(c)
+	if b.propagate && c.Context.Trace != [16]byte{} {
+		r.Header["Traceparent"] = []string{c.Context.String()}
+	}
 	response, err := b.client.Do(r)
 	if err != nil {
 		return nil, broken(parent, err), bare(err)

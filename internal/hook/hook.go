@@ -61,6 +61,10 @@ type Options struct {
 	// HTTP makes the calls. It is copied; redirects are never followed. Nil means one of its own, without the
 	// environment's proxies.
 	HTTP *http.Client
+	// Observe, if not nil, is told of each call when it is over. Any goroutine may call it.
+	Observe func(c *Call)
+	// Propagate sends a traceparent with calls for clients that belong to a trace.
+	Propagate bool
 	// Log gets failed calls, at most one a second, and the breaker's changes. Nil means slog.Default().
 	Log *slog.Logger
 }
@@ -74,6 +78,8 @@ type Backend struct {
 	now       func() time.Time   // frozen
 	places    chan struct{}      // holds one value for each call that runs
 	breaker   breaker
+	observe   func(c *Call) // frozen; may be nil
+	propagate bool          // frozen
 
 	calls   [methods][outcomes]atomic.Uint64
 	waiting atomic.Int64
@@ -125,6 +131,7 @@ func New(o Options) (*Backend, error) {
 		now:     o.Now,
 		places:  make(chan struct{}, o.MaxConcurrent),
 		breaker: breaker{limit: o.Breaker.Failures, open: o.Breaker.Open, now: o.Now, log: o.Log},
+		observe: o.Observe, propagate: o.Propagate,
 	}
 	for m, e := range [methods]Endpoint{
 		methodConnect: o.Connect, methodRefresh: o.Refresh, methodSubscribe: o.Subscribe, methodSubRefresh: o.SubRefresh,
@@ -314,6 +321,7 @@ func ask[R, A any](ctx context.Context, b *Backend, m method, c session.Client, 
 		return none, centrifuge.ErrBadRequest
 	}
 	var reply A
+	over := b.begin(m, &c, q.Channel)
 	out, err := b.call(ctx, m, c, q, func(body []byte) (outcome, error) {
 		var err error
 		reply, err = decode(body, c.Protocol == protobuf, read)
@@ -330,6 +338,7 @@ func ask[R, A any](ctx context.Context, b *Backend, m method, c session.Client, 
 		return outcomeReply, err
 	})
 	b.count(m, out)
+	over(out)
 	switch out {
 	case outcomeOK:
 		return reply, nil

@@ -13,6 +13,9 @@ import (
 // pattern that was registered, never a path that a client chose, so the labels are of bounded number. Handshakes of
 // WebSocket are none of them: those stay on the loops and have counters of their own. It is a prometheus.Collector.
 type Requests struct {
+	// Each, if not nil, is told of each request when it is over. It is set before Wrap is called.
+	Each func(r *http.Request, route string, status int, took time.Duration)
+
 	durations *prometheus.HistogramVec
 }
 
@@ -47,15 +50,19 @@ func (q *Requests) Wrap(h http.Handler) http.Handler {
 			default:
 				answer.status = http.StatusInternalServerError
 			}
-			q.durations.WithLabelValues(method(r.Method), route(r.Pattern), strconv.Itoa(answer.status)).Observe(time.Since(start).Seconds())
+			took, route := time.Since(start), route(r.Pattern)
+			q.durations.WithLabelValues(Method(r.Method), route, strconv.Itoa(answer.status)).Observe(took.Seconds())
+			if q.Each != nil {
+				q.Each(r, route, answer.status, took)
+			}
 		}()
 		h.ServeHTTP(answer, r)
 		served = true
 	})
 }
 
-// method is a request's method as a label: the known ones, and others as one.
-func method(m string) string {
+// Method is a request's method as a label: the known ones, and others as one.
+func Method(m string) string {
 	switch m {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 		return m

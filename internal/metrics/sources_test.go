@@ -23,6 +23,8 @@ import (
 	"github.com/longwire/longwire/engine/memengine"
 	"github.com/longwire/longwire/internal/hook"
 	"github.com/longwire/longwire/internal/metrics"
+	"github.com/longwire/longwire/internal/otlp"
+	"github.com/longwire/longwire/internal/sampling"
 	"github.com/longwire/longwire/internal/stress"
 )
 
@@ -228,6 +230,8 @@ func TestPage(t *testing.T) {
 		metrics.New(func() longwire.Stats { return longwire.Stats{} }, metrics.Build{}), metrics.NewRequests(),
 		metrics.Engine(func() memengine.Stats { return memengine.Stats{} }, 0), metrics.Hooks(func() hook.Stats { return hook.Stats{} }),
 		metrics.Kernel(fstest.MapFS{}), metrics.AcceptQueue(func() uint16 { return 0 }), metrics.Trace(func() metrics.TraceStats { return metrics.TraceStats{} }), &load,
+		metrics.Journal(func() (uint64, uint64) { return 0, 0 }), metrics.Sampling(func() sampling.Stats { return sampling.Stats{} }),
+		metrics.OTLP(func() otlp.Stats { return otlp.Stats{} }, func() sampling.TailStats { return sampling.TailStats{} }),
 	} {
 		c.Describe(ch)
 	}

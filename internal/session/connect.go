@@ -260,6 +260,8 @@ func (t *Table) replyConnect(k call, st *state, r *centrifuge.ConnectResult, mad
 		}
 	}
 	t.reply(k.i, centrifuge.AppendConnect(t.out, t.format(k.i), k.id, r))
+	user, _ := t.who(st)
+	t.answered(k, user, 0)
 	// The first ping comes within the second half of the time, so that clients that came together are spread.
 	st.due = t.tick(t.n.o.Ping/2 + rand.N(t.n.o.Ping/2+1))
 	t.arm(k.i, st)
@@ -312,6 +314,7 @@ func (t *Table) refresh(k call, st *state, tok []byte) {
 				ttl = st.expires - min(st.expires, t.now())
 			}
 			t.reply(k.i, centrifuge.AppendRefresh(t.out, t.format(k.i), k.id, "", "", st.expires != 0, ttl))
+			t.answered(k, nil, 0)
 		}
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/longwire/longwire/engine/memengine"
 	"github.com/longwire/longwire/internal/channel"
 	"github.com/longwire/longwire/internal/hub"
+	"github.com/longwire/longwire/internal/journal"
 	"github.com/longwire/longwire/internal/token"
 	"github.com/longwire/longwire/ws"
 )
@@ -44,6 +45,8 @@ type bench struct {
 	manual  bool // work runs by step, not by itself
 	timers  int  // calls of Table.Timer
 	serials []*serial
+	called  []Call          // what Host.Called was told
+	context journal.Context // of Host.Context
 }
 
 // conn is a client and its connection.
@@ -228,7 +231,14 @@ func (h host) Window(i uint32) uint8       { return h.conn(i).window }
 func (h host) Connected(uint32, string)    {}
 func (h host) Subscribed(uint32, []byte)   {}
 func (h host) Left(uint32, []byte, uint32) {}
-func (h host) Backlog(i uint32) int        { return h.conn(i).backlog }
+
+func (h host) Called(i uint32, c Call) {
+	c.Subject = slices.Clone(c.Subject)
+	h.b.called = append(h.b.called, c)
+}
+
+func (h host) Context(uint32) journal.Context { return h.b.context }
+func (h host) Backlog(i uint32) int           { return h.conn(i).backlog }
 func (h host) Look(i uint32) {
 	if c := h.conn(i); c.unread != nil {
 		m := c.unread

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/longwire/longwire/internal/journal"
 )
 
 // Client is a session as hooks see it. It is a copy.
@@ -17,7 +19,11 @@ type Client struct {
 	Version   string            // of the SDK, as it says; connect only
 	Headers   map[string]string // of the handshake, and those of connect; only the names that Hooks.Headers has
 	Addr      string            // of the client, without port
+	Context   TraceContext      // where the hook stands in its client's trace; zero where the gateway tells nobody of traces
 }
+
+// TraceContext is a place in a trace (W3C Trace Context). Its String is a traceparent.
+type TraceContext = journal.Context
 
 // Hooks are the application's say. Each may be nil: then what the namespace and the tokens say holds. They run on the
 // gateway's pool, may wait until ctx ends, and the order of one session's hooks is kept.

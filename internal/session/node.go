@@ -55,6 +55,8 @@ type Options struct {
 	ChannelLength int           // bytes of a channel's name
 	ConnectRate   float64       // connects a second; 0: no bound
 	CompressAbove int           // bytes, of pushes
+
+	Calls bool // Host.Called wants to know of commands
 }
 
 // Node is what the tables of one gateway share.

@@ -31,13 +31,17 @@ func (t *Table) plainCommand(i uint32, c *plain.Command) {
 	}
 	st := &t.conn[i]
 	k := call{i: i, plain: string(c.ID)}
+	defer func() { t.span = 0 }()
 	switch c.Kind {
 	case plain.Subscribe:
+		t.began(&k, centrifuge.Subscribe)
 		t.subscribe(k, st, &centrifuge.Command{Channel: c.Channel, SubscribeOptions: centrifuge.SubscribeOptions{
 			Recoverable: true, Positioned: true, Recover: c.HasPosition, Offset: c.Offset, Epoch: c.Epoch}})
 	case plain.Unsubscribe:
+		t.began(&k, centrifuge.Unsubscribe)
 		t.unsubscribe(k, st, c.Channel)
 	case plain.Publish:
+		t.began(&k, centrifuge.Publish)
 		t.publish(k, st, c.Channel, c.Data)
 	}
 }

@@ -68,8 +68,10 @@ func (t *Table) published(k call, channel string, r engine.Published, err error)
 		t.fail(k, []byte(channel), err)
 	case t.conn[k.i].codec == Plain:
 		t.replyPublished(k, channel, r)
+		t.answered(k, []byte(channel), 0)
 	default:
 		t.reply(k.i, centrifuge.AppendEmpty(t.out, t.format(k.i), k.id, centrifuge.Publish))
+		t.answered(k, []byte(channel), 0)
 	}
 }
 
@@ -147,6 +149,7 @@ func (t *Table) rpc(k call, st *state, method string, data []byte) {
 				return
 			}
 			t.reply(k.i, centrifuge.AppendRPC(t.out, t.format(k.i), k.id, out))
+			t.answered(k, []byte(method), 0)
 		}
 	})
 }
@@ -191,6 +194,7 @@ func (t *Table) presence(k call, st *state, name []byte) {
 				return
 			}
 			t.reply(k.i, centrifuge.AppendPresence(t.out, t.format(k.i), k.id, m))
+			t.answered(k, []byte(channel), 0)
 		}
 	})
 }
@@ -208,6 +212,7 @@ func (t *Table) presenceStats(k call, st *state, name []byte) {
 				return
 			}
 			t.reply(k.i, centrifuge.AppendPresenceStats(t.out, t.format(k.i), k.id, s))
+			t.answered(k, []byte(channel), 0)
 		}
 	})
 }
@@ -252,6 +257,7 @@ func (t *Table) history(k call, st *state, c *centrifuge.Command) {
 				r.Publications = append(r.Publications, t.publication(k.i, p, top.Epoch, false))
 			}
 			t.reply(k.i, centrifuge.AppendHistory(t.out, t.format(k.i), k.id, r))
+			t.answered(k, []byte(channel), 0)
 		}
 	})
 }

@@ -182,6 +182,7 @@ func (t *Table) subscribed(k call, st *state, name string, p plan) {
 		} else {
 			t.reply(k.i, centrifuge.AppendSubscribe(t.out, t.format(k.i), k.id, r))
 		}
+		t.answered(k, []byte(name), 0)
 		t.settle(k.i, st, sub)
 	})
 }
@@ -294,6 +295,9 @@ const (
 func (t *Table) settle(i uint32, st *state, sub uint32) {
 	sb := t.shard.At(sub)
 	t.host.Subscribed(i, t.shard.Name(sub))
+	if sb.Flags&hub.SubServer != 0 {
+		t.given(i, t.shard.Name(sub))
+	}
 	serial := sb.Serial
 	const known = hub.SubPresence | hub.SubEmits
 	seen := sb.Flags & known
@@ -393,6 +397,7 @@ func (t *Table) unsubscribe(k call, st *state, name []byte) {
 	} else {
 		t.reply(k.i, centrifuge.AppendEmpty(t.out, t.format(k.i), k.id, centrifuge.Unsubscribe))
 	}
+	t.answered(k, name, 0)
 	t.Drain()
 }
 
@@ -471,6 +476,7 @@ func (t *Table) subRefresh(k call, st *state, name, tok []byte) {
 				ttl = sb.Expires - min(sb.Expires, t.now())
 			}
 			t.reply(k.i, centrifuge.AppendSubRefresh(t.out, t.format(k.i), k.id, sb.Expires != 0, ttl))
+			t.answered(k, []byte(channel), 0)
 		}
 	})
 }

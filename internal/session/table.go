@@ -12,6 +12,7 @@ import (
 	"github.com/longwire/longwire/engine"
 	"github.com/longwire/longwire/internal/arena"
 	"github.com/longwire/longwire/internal/hub"
+	"github.com/longwire/longwire/internal/journal"
 	"github.com/longwire/longwire/internal/wire/centrifuge"
 	"github.com/longwire/longwire/internal/wire/json"
 	"github.com/longwire/longwire/ws"
@@ -56,6 +57,9 @@ type Host interface {
 	Connected(i uint32, user string)
 	Subscribed(i uint32, channel []byte)
 	Left(i uint32, channel []byte, code uint32)
+	// Called tells, where Options.Calls is set, of a command that was answered. Context is the trace that the conn belongs to.
+	Called(i uint32, c Call)
+	Context(i uint32) journal.Context
 }
 
 // Protocol is how a client speaks.
@@ -83,6 +87,7 @@ type Table struct {
 	epochIs uint32
 	reader  centrifuge.Reader
 	out     []byte                        // what is being written
+	span    uint64                        // of the command that is being carried out; 0: none, or nobody wants to know
 	rest    map[uint32][]byte             // by slot: commands that came behind one that waits
 	held    map[uint32]*held              // by subscription: what came while its history is read
 	behind  map[uint32]*backlog           // by subscription: what waits because its conn is slow
@@ -198,6 +203,7 @@ func (t *Table) commands(i uint32, b []byte) (n int) {
 		}
 		connect := c.Method == centrifuge.Connect
 		t.command(i, st, c)
+		t.span = 0
 		switch {
 		case !st.open():
 			return n
@@ -225,6 +231,11 @@ type call struct {
 	i     uint32
 	id    uint32 // Centrifuge
 	plain string // raw JSON of the plain protocol's id; empty: none
+
+	// For Host.Called: zero where nobody wants to know.
+	method centrifuge.Method
+	began  int64 // ns since 1970
+	span   uint64
 }
 
 func (t *Table) command(i uint32, st *state, c *centrifuge.Command) {
@@ -238,6 +249,7 @@ func (t *Table) command(i uint32, st *state, c *centrifuge.Command) {
 		t.close(i, centrifuge.DisconnectBadRequest)
 		return
 	}
+	t.began(&k, c.Method)
 	if c.Type != 0 && c.Method != centrifuge.Subscribe {
 		t.fail(k, c.Channel, centrifuge.ErrNotAvailable) // of a kind of subscription that we do not have
 		return
@@ -336,6 +348,11 @@ func (t *Table) reply(i uint32, b []byte) {
 // fail answers a command with an error, or ends the conn.
 func (t *Table) fail(k call, channel []byte, err error) {
 	e, d := t.n.replyError(err)
+	if d != nil {
+		t.answered(k, channel, uint32(d.Code))
+	} else {
+		t.answered(k, channel, e.Code)
+	}
 	switch {
 	case d != nil:
 		t.close(k.i, d)
@@ -581,7 +598,7 @@ func (t *Table) info(i uint32, st *state, sub uint32) *engine.ClientInfo {
 // client is conn i as hooks see it.
 func (t *Table) client(i uint32, st *state) Client {
 	user, info := t.who(st)
-	c := Client{ID: t.id(i), User: string(user), Transport: "websocket", Protocol: "json", Addr: t.host.Addr(i), Headers: t.headers[i]}
+	c := Client{ID: t.id(i), User: string(user), Transport: "websocket", Protocol: "json", Addr: t.host.Addr(i), Headers: t.headers[i], Context: t.context(i)}
 	if st.codec == Protobuf {
 		c.Protocol = "protobuf"
 	}
