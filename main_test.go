@@ -1,6 +1,7 @@
 package longwire
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -17,6 +18,9 @@ func TestMain(m *testing.M) {
 	}
 	fds := descriptors()
 	code := m.Run()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		os.Exit(code) // the fuzzing engine leaves a goroutine that waits for signals
+	}
 	if code == 0 && leaks(fds) {
 		code = 1
 	}

@@ -299,7 +299,7 @@ func (g *Gateway) criteria(q Search) (*criteria, error) {
 // parseNetwork reads whose address is meant; peer is set where more than the network is: a port, or an IPv6 address, of
 // which a connection's state has only a half.
 func parseNetwork(text string) (network netip.Prefix, peer netip.AddrPort, err error) {
-	bad := fmt.Errorf("%w: address %q: want one such as 192.0.2.7, [2001:db8::7]:443, 192.0.2.0/24 or 192.0.", ErrBadQuestion, text)
+	bad := fmt.Errorf("%w: address %q: want one such as 192.0.2.7, [2001:db8::7]:443, 192.0. or 192.0.2.0/24", ErrBadQuestion, text)
 	if p, err := netip.ParsePrefix(text); err == nil {
 		if p.Addr().Is4In6() || !p.Addr().Is4() && p.Bits() > 64 && p.Bits() < 128 {
 			return network, peer, bad // of IPv6 a connection's state has the first 64 bits
