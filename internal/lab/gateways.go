@@ -54,9 +54,46 @@ func warmUp(ctx context.Context, p *Process, conns int) error {
 	return errors.Join(f.Open(ctx), f.Close())
 }
 
-// mapGateway is a gateway that knows its connections by a map.
-type mapGateway struct {
-	naive    bool
+// newGateway serves one of the two on net/http.
+func newGateway(_ context.Context, c gatewayConfig) (*subject, error) {
+	switch c.Kind {
+	case naiveGateway:
+		g := &leakyGateway{conns: map[*websocket.Conn]struct{}{}}
+		addr, stop, err := serveHTTP(&http.Server{Handler: g, ReadHeaderTimeout: answerLimit})
+		if err != nil {
+			return nil, err
+		}
+		return &subject{addr: addr, close: stop}, nil // connections end with the process
+	case mendedGateway:
+		return newTidyGateway()
+	}
+	return nil, fmt.Errorf("there is no gateway of the kind %q", c.Kind)
+}
+
+// leakyGateway is the naive one.
+type leakyGateway struct {
+	upgrader websocket.Upgrader
+
+	mu    sync.Mutex
+	conns map[*websocket.Conn]struct{} // guarded by mu
+}
+
+// ServeHTTP upgrades and echoes.
+func (g *leakyGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, err := g.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.Close() }()
+	g.mu.Lock()
+	g.conns[c] = struct{}{} // the fault: nobody takes it out again
+	g.mu.Unlock()
+	for exchange(c) == nil {
+	}
+}
+
+// tidyGateway is the mended one.
+type tidyGateway struct {
 	upgrader websocket.Upgrader
 	buffers  sync.Pool // of *[]byte, for messages
 
@@ -64,15 +101,10 @@ type mapGateway struct {
 	conns map[*websocket.Conn]struct{} // guarded by mu
 }
 
-func newGateway(_ context.Context, c gatewayConfig) (*subject, error) {
-	if c.Kind != naiveGateway && c.Kind != mendedGateway {
-		return nil, fmt.Errorf("there is no gateway of the kind %q", c.Kind)
-	}
-	g := &mapGateway{naive: c.Kind == naiveGateway, conns: map[*websocket.Conn]struct{}{}}
+func newTidyGateway() (*subject, error) {
+	g := &tidyGateway{conns: map[*websocket.Conn]struct{}{}}
 	g.buffers.New = func() any { b := make([]byte, 1024); return &b }
-	if !g.naive {
-		g.upgrader.ReadBufferSize, g.upgrader.WriteBufferPool = 1024, new(sync.Pool)
-	}
+	g.upgrader.ReadBufferSize, g.upgrader.WriteBufferPool = 1024, new(sync.Pool)
 	addr, stop, err := serveHTTP(&http.Server{Handler: g, ReadHeaderTimeout: answerLimit})
 	if err != nil {
 		return nil, err
@@ -80,9 +112,7 @@ func newGateway(_ context.Context, c gatewayConfig) (*subject, error) {
 	over, pinged := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(pinged)
-		if !g.naive {
-			g.ping(over)
-		}
+		g.ping(over)
 	}()
 	return &subject{addr: addr, close: func() error {
 		close(over)
@@ -92,7 +122,7 @@ func newGateway(_ context.Context, c gatewayConfig) (*subject, error) {
 }
 
 // ping pings all connections, again and again until over.
-func (g *mapGateway) ping(over <-chan struct{}) {
+func (g *tidyGateway) ping(over <-chan struct{}) {
 	tick := time.NewTicker(gatewaySilence * 2 / 5)
 	defer tick.Stop()
 	var conns []*websocket.Conn
@@ -116,25 +146,19 @@ func (g *mapGateway) ping(over <-chan struct{}) {
 }
 
 // ServeHTTP upgrades and echoes.
-func (g *mapGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *tidyGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := g.upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		return
 	}
 	g.mu.Lock()
-	g.conns[c] = struct{}{} // the naive one leaves it there: the fault
+	g.conns[c] = struct{}{}
 	g.mu.Unlock()
-	if g.naive {
-		defer func() { _ = c.Close() }()
-		for exchange(c) == nil {
-		}
-		return
-	}
 	go g.serve(c) // and net/http's part of the stack ends
 }
 
-// serve is the mended way.
-func (g *mapGateway) serve(c *websocket.Conn) {
+// serve echoes until the connection is over, and takes it out of the map.
+func (g *tidyGateway) serve(c *websocket.Conn) {
 	defer func() {
 		_ = c.Close()
 		g.mu.Lock()
@@ -155,7 +179,7 @@ func (g *mapGateway) serve(c *websocket.Conn) {
 }
 
 // echo sends a message back that fits a buffer of the pool.
-func (g *mapGateway) echo(c *websocket.Conn, t int, from io.Reader) error {
+func (g *tidyGateway) echo(c *websocket.Conn, t int, from io.Reader) error {
 	b := g.buffers.Get().(*[]byte)
 	defer g.buffers.Put(b)
 	n, err := io.ReadFull(from, *b)

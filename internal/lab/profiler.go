@@ -389,8 +389,10 @@ func (f *profilerFigures) memory(ctx context.Context, r *Run) error {
 		if f.afterPark, err = p.Settle(ctx, 2, answerLimit, func(s Sample) bool { return s.Goroutines >= f.before.Goroutines+f.parked }); err != nil {
 			return err
 		}
-		if err := p.Ask(ctx, askMap, f.mapped, nil); err != nil {
-			return err
+		if hasOutside {
+			if err := p.Ask(ctx, askMap, f.mapped, nil); err != nil {
+				return err
+			}
 		}
 		f.afterMap, err = p.Sample(ctx, 0)
 		return err

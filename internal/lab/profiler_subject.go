@@ -11,8 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/longwire/longwire/internal/sys"
 )
 
 // profilerConfig is how a subject samples allocations.
@@ -52,7 +50,7 @@ type goals struct {
 // profilerSubject keeps what it allocates.
 type profilerSubject struct {
 	kept    [][]byte
-	mapped  [][]byte
+	frees   []func() // what is outside
 	wait    chan struct{}
 	waiting sync.WaitGroup
 	garbage []byte
@@ -71,6 +69,9 @@ func newProfilerSubject(_ context.Context, c profilerConfig) (*subject, error) {
 	return &subject{addr: strings.TrimPrefix(url, "http://"), ask: p.ask, close: func() error {
 		close(p.wait)
 		p.waiting.Wait()
+		for _, free := range p.frees {
+			free()
+		}
 		return s.Close()
 	}}, nil
 }
@@ -107,14 +108,14 @@ func (p *profilerSubject) ask(ctx context.Context, what string, arg json.RawMess
 		if err := json.Unmarshal(arg, &n); err != nil {
 			return nil, err
 		}
-		b, err := sys.Map(min(n, 1<<28))
+		b, free, err := outside(min(n, 1<<28))
 		if err != nil {
 			return nil, err
 		}
+		p.frees = append(p.frees, free)
 		for i := 0; i < len(b); i += 4096 {
 			b[i] = 1
 		}
-		p.mapped = append(p.mapped, b)
 		return nil, nil
 	case askGoal:
 		var q goalQuestion
