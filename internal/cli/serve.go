@@ -21,6 +21,7 @@ import (
 	"github.com/longwire/longwire/internal/demo"
 	"github.com/longwire/longwire/internal/hook"
 	"github.com/longwire/longwire/internal/metrics"
+	"github.com/longwire/longwire/internal/profile"
 )
 
 type serveCmd struct{ serveOptions }
@@ -77,15 +78,16 @@ func newLog(c *call, s *config.Serve) *slog.Logger {
 
 // server is a gateway with what longwire serve puts around it.
 type server struct {
-	gateway *longwire.Gateway
-	made    atomic.Pointer[longwire.Gateway] // the same, for who may ask before it is made
-	more    []metrics.Collector              // beside the gateway's own figures
-	tracing *serveTrace                      // nil: connections are not traced
-	spans   *serveSpans                      // nil: no spans are sent
-	admin   *serveAdmin                      // nil: neither is there an admin listener, nor is this --dev
-	drains  chan drainCall                   // drains by hand, for whoever waits for signals
-	byHand  sync.WaitGroup                   // such drains that are under way
-	log     *slog.Logger
+	gateway  *longwire.Gateway
+	made     atomic.Pointer[longwire.Gateway] // the same, for who may ask before it is made
+	more     []metrics.Collector              // beside the gateway's own figures
+	tracing  *serveTrace                      // nil: connections are not traced
+	spans    *serveSpans                      // nil: no spans are sent
+	captures *profile.Watch                   // nil: there are none
+	admin    *serveAdmin                      // nil: neither is there an admin listener, nor is this --dev
+	drains   chan drainCall                   // drains by hand, for whoever waits for signals
+	byHand   sync.WaitGroup                   // such drains that are under way
+	log      *slog.Logger
 }
 
 func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
@@ -117,6 +119,10 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 	if l.Serve.Admin != "" || l.Serve.Dev {
 		s.admin = newServeAdmin(s, l, &c)
 	}
+	if s.captures, err = s.openCaptures(&l.Serve); err != nil {
+		s.spans.stop()
+		return nil, err
+	}
 	c.HTTP = s.routes(&l.Serve, c.Endpoints)
 	if l.Serve.Trace {
 		if s.tracing = newServeTrace(log, s.made.Load); s.tracing != nil {
@@ -137,6 +143,7 @@ func newServer(l *config.Loaded, log *slog.Logger) (*server, error) {
 		}
 	}
 	if err != nil {
+		s.closeCaptures()
 		s.spans.stop()
 		return nil, &exitError{code: exitFailed, err: err, hint: "longwire config describes max-conns, loops, tables and flight-dir"}
 	}
@@ -284,6 +291,7 @@ func (s *server) run(ctx context.Context) error {
 	s.log.Info("longwire", "version", readBuild().Version, "pid", os.Getpid())
 	defer s.spans.stop()
 	defer s.tracing.stop()
+	defer s.capture()()
 	if s.admin != nil {
 		defer s.admin.close() // before tracing stops, which it asks
 		if err := s.admin.listen(); err != nil {

@@ -6,15 +6,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"net/netip"
 	"os"
+	"runtime/pprof"
 	"time"
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/admin"
 	"github.com/longwire/longwire/internal/config"
 	"github.com/longwire/longwire/internal/console"
+	"github.com/longwire/longwire/internal/profile"
 	"github.com/longwire/longwire/internal/sys"
 	"github.com/longwire/longwire/internal/trace"
 )
@@ -94,23 +95,14 @@ func (a *serveAdmin) open(mux *http.ServeMux) {
 	anybody := admin.NewGuard(admin.GuardOptions{Insecure: true, Log: a.s.log})
 	mux.Handle(admin.Prefix, anybody.Wrap(a.api))
 	mux.Handle(console.Assets, a.page)
-	profiles(mux)
-}
-
-// profiles adds the pages of net/http/pprof.
-func profiles(mux *http.ServeMux) {
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.Handle(profile.Prefix, profile.Pages(a.s.captures))
 }
 
 // handler is what the admin listener serves.
 func (a *serveAdmin) handler() http.Handler {
 	guarded := http.NewServeMux()
 	guarded.Handle(admin.Prefix, a.api)
-	profiles(guarded)
+	guarded.Handle(profile.Prefix, profile.Pages(a.s.captures))
 	if a.o.Metrics {
 		guarded.Handle("GET /metrics", a.s.metrics())
 	}
@@ -141,7 +133,10 @@ func (a *serveAdmin) listen() error {
 	a.s.log.Info("admin", "addr", ln.Addr().String(), "insecure", a.o.AdminInsecure)
 	go func() {
 		defer close(a.over)
-		_ = a.server.Serve(limit) // until close
+		pprof.Do(context.Background(), pprof.Labels("subsystem", "admin"), func(ctx context.Context) {
+			a.server.BaseContext = func(net.Listener) context.Context { return ctx } // what serves the API gives the labels back
+			_ = a.server.Serve(limit)                                                // until close
+		})
 	}()
 	return nil
 }

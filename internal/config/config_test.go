@@ -168,6 +168,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 		"rate-per-address": "6.5", "retry-after": "7s", "handshake-timeout": "8s", "max-header": "900", "origins": "https://*.x.example,null",
 		"ping-after": "10s", "close-after": "11s", "user-timeout": "12s", "drain": "13s", "max-message": "14", "write-queue": "15",
 		"compression": "true", "loops": "16", "tables": "private", "workers": "17", "backlog": "18", "metrics": "false", "flight-record": "18MiB", "flight-dir": "/var/lib/x", "trace": "true", "mask-addresses": "true",
+		"profile-dir": "/var/lib/p", "profile-bytes": "31MiB", "profile-rss-jump": "32%", "profile-pause": "33ms", "profile-trace": "34s",
 		"log-level": "error", "log-format": "json", "log-sampling": "dynamic", "log-share": "7%", "slow-call": "31s", "otlp-endpoint": "http://c.example:4318/x", "trace-sampling": "12.5%",
 		"insecure": "true", "anonymous": "true", "client-channel-limit": "19", "channel-max-length": "20", "connect-rate": "21.5", "max-command": "22kB",
 		"client-ping": "23s", "client-pong-timeout": "3s", "client-stale": "24s", "client-expire-grace": "26s", "history-memory": "27MiB",

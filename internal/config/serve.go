@@ -85,6 +85,13 @@ type Serve struct {
 	FlightDir     string
 	Trace         bool
 	MaskAddresses bool `negatable:""`
+
+	ProfileDir     string
+	ProfileBytes   Size
+	ProfileRSSJump Share `name:"profile-rss-jump"`
+	ProfilePause   Duration
+	ProfileTrace   Duration
+
 	LogLevel      LogLevel
 	LogFormat     LogFormat
 	LogSampling   LogSampling
@@ -523,6 +530,32 @@ var options = []Option{
 		Help:  "Keeps only the network of clients' addresses in the record and in the log: /24 of IPv4, /48 of IPv6, no port.",
 		Edge:  "Hooks and limits still have the whole address.",
 		field: func(s *Serve) any { return &s.MaskAddresses },
+	}, {
+		Name: "profile-dir", Group: groupWatching, Type: "path", Default: "",
+		Help:  "A directory for captures: profiles and figures that the gateway takes when its memory jumps, or when the collector or a loop pauses.",
+		Edge:  "It is made where it is missing, and belongs to one gateway at a time: another one does not start. There is at most one capture a minute, and 64 in all: the oldest go. Empty captures nothing.",
+		field: func(s *Serve) any { return &s.ProfileDir },
+	}, {
+		Name: "profile-bytes", Group: groupWatching, Type: "size", Default: "256MiB",
+		Help:  "The most disk that all captures take.",
+		Edge:  "The oldest go for it; a file that is larger by itself is left out.",
+		field: func(s *Serve) any { return &s.ProfileBytes },
+		check: func(s *Serve) error { return atLeast(s.ProfileBytes, 1<<20) },
+	}, {
+		Name: "profile-rss-jump", Group: groupWatching, Type: "share", Default: "20%",
+		Help:  "The growth of resident memory within a minute that is captured.",
+		Edge:  "It has to be 64MiB, too. 0 is no reason for a capture.",
+		field: func(s *Serve) any { return &s.ProfileRSSJump },
+	}, {
+		Name: "profile-pause", Group: groupWatching, Type: "duration", Default: "100ms",
+		Help:  "The pause of the collector, or iteration of a loop, that is captured.",
+		Edge:  "off (or 0s) is no reason for a capture. Iterations are counted in powers of two: one is seen to be longer than 100ms from 131ms on.",
+		field: func(s *Serve) any { return &s.ProfilePause },
+	}, {
+		Name: "profile-trace", Group: groupWatching, Type: "duration", Default: "off",
+		Help:  "How much of the time before it a capture has as an execution trace.",
+		Edge:  "It is recorded all the time, which costs processor time and up to 16MiB or a little more; see docs/profiling.md. off records none.",
+		field: func(s *Serve) any { return &s.ProfileTrace },
 	}, {
 		Name: "log-level", Group: groupWatching, Type: "debug, info, warn or error", Default: "info",
 		Help:  "The least important log lines that are written, to standard error.",
