@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"runtime/pprof"
-	"strings"
 	"sync/atomic"
 
 	"github.com/longwire/longwire"
@@ -88,7 +87,7 @@ func (t *serveTrace) ended(e *trace.Event) {
 // Verdict is a verdict in words.
 func (t *serveTrace) Verdict(n uint8) string {
 	if v := trace.Verdict(n); v != trace.VerdictUnknown {
-		return strings.ReplaceAll(v.String(), "_", " ")
+		return v.Text()
 	}
 	return ""
 }

@@ -103,7 +103,11 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		verdicts[c.want]++
-		want := "The kernel says: " + strings.ReplaceAll(c.want, "_", " ")
+		var verdict trace.Verdict
+		if err := verdict.UnmarshalText([]byte(c.want)); err != nil {
+			t.Fatal(err)
+		}
+		want := "The kernel says: " + verdict.Text()
 		var why string
 		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 			spans, err := g.Why(longwire.Question{Request: "request " + c.name})
@@ -242,7 +246,7 @@ func TestServeDropsCapabilities(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	why("a request", "The kernel says: client fin.")
+	why("a request", "The kernel says: the client's FIN came first.")
 	left := upgrade(t, addr, "/ws", "one that is drained")
 	defer func() { _ = left.Close() }()
 	end := func(cmd *exec.Cmd, lines *bufio.Scanner) {
@@ -270,6 +274,6 @@ func TestServeDropsCapabilities(t *testing.T) {
 	<-drained
 	// The next process knows of it.
 	cmd, lines = serve()
-	why("a request", "The kernel says: client fin.")
+	why("a request", "The kernel says: the client's FIN came first.")
 	end(cmd, lines)
 }

@@ -78,6 +78,35 @@ func (v Verdict) String() string {
 	return verdictNames[v]
 }
 
+// verdictText has a line for each.
+var verdictText = [verdicts]string{
+	VerdictUnknown:               "nothing",
+	VerdictClientFIN:             "the client's FIN came first",
+	VerdictServerFIN:             "our FIN went first, and was acknowledged",
+	VerdictClientReset:           "an RST came from the client",
+	VerdictClientResetUnacked:    "an RST came, with bytes of ours not acknowledged",
+	VerdictClientResetAfterFIN:   "the client's FIN came, then an RST",
+	VerdictServerReset:           "we sent an RST",
+	VerdictServerResetAborted:    "we aborted it with an RST",
+	VerdictServerResetUnread:     "we closed it with bytes unread, which sends an RST",
+	VerdictServerResetLate:       "bytes came after we had closed, which an RST answered",
+	VerdictRetransmissionTimeout: "what we sent was never acknowledged",
+	VerdictKeepaliveTimeout:      "keepalive probes had no answer",
+	VerdictZeroWindow:            "the client's window stayed shut",
+	VerdictUnreachable:           "the network had no way to the client",
+	VerdictDestroyed:             "somebody had the socket destroyed",
+	VerdictHalfOpen:              "our FIN was never acknowledged",
+	VerdictProcessKilled:         "our process ended, and the kernel closed it",
+}
+
+// Text is the verdict in a few words, to stand behind "the kernel says".
+func (v Verdict) Text() string {
+	if v >= verdicts {
+		v = VerdictUnknown
+	}
+	return verdictText[v]
+}
+
 // MarshalText is String.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 

@@ -149,3 +149,17 @@ func TestLevelNames(t *testing.T) {
 		}
 	}
 }
+
+// TestVerdictText checks that each verdict has a text of its own.
+func TestVerdictText(t *testing.T) {
+	seen := make(map[string]Verdict)
+	for _, v := range Verdicts() {
+		if v.Text() == "" {
+			t.Errorf("%v has no text", v)
+		}
+		if other, ok := seen[v.Text()]; ok {
+			t.Errorf("%v and %v are both %q", v, other, v.Text())
+		}
+		seen[v.Text()] = v
+	}
+}
