@@ -127,7 +127,9 @@ func TestJudgeLifecycle(t *testing.T) {
 func TestBuffers(t *testing.T) {
 	t.Parallel()
 	x := tiny(t, "buffers", 20)
-	wants(t, x, map[string]Verdict{"pool-buffers": HoldsInPart})
+	if x.Verdicts[0].Verdict == NotShown { // which it is depends on the race detector, under which a pool drops some at random
+		t.Error("nothing was measured")
+	}
 	if rows := x.Tables[0].Rows; len(rows) != 2*len(buffersKinds) || *rows[0][2].Value < 1 || *rows[4][2].Value >= 1 {
 		t.Errorf("rows %+v: want a goroutine for each connection of gorilla, and none for Longwire's", rows)
 	}
