@@ -81,7 +81,7 @@ export function curve(from: Box, to: Box, a: Arrow): { d: string; label: Point }
 /** Diagram draws one layout. What it shows is in a table beside it too, so it is hidden from screen readers. */
 export class Diagram {
   readonly element: SVGSVGElement;
-  private readonly counts = new Map<string, SVGTextElement>();
+  private readonly counts = new Map<string, { count: SVGTextElement; label: SVGTextElement; y: number }>();
   private readonly edges = new Map<string, { line: SVGPathElement; label: SVGTextElement }>();
 
   constructor(layout: Layout, name: string) {
@@ -104,11 +104,11 @@ export class Diagram {
       const w = b.w ?? boxWidth;
       const plain = b.kind !== undefined;
       const count = s('text', { x: b.x, y: b.y + 15, class: 'middle count' });
-      if (!plain) this.counts.set(b.name, count);
+      const label = s('text', { x: b.x, y: b.y + 4, class: 'middle' }, b.label ?? b.name);
+      if (!plain) this.counts.set(b.name, { count, label, y: b.y });
       return s('g', { class: 'box ' + (b.kind ?? 'state') },
         s('rect', { x: b.x - w / 2, y: b.y - boxHeight / 2, width: w, height: boxHeight, rx: 8 }),
-        s('text', { x: b.x, y: b.y + (plain ? 4 : -3), class: 'middle' }, b.label ?? b.name),
-        plain ? null : count);
+        label, plain ? null : count);
     });
     this.element = s('svg', { class: 'diagram', viewBox: `0 0 ${layout.width} ${layout.height}`, 'aria-hidden': 'true' },
       s('defs', {}, s('marker', { id: head, viewBox: '0 0 10 10', refX: 3, refY: 5, markerWidth: 12, markerHeight: 12, markerUnits: 'userSpaceOnUse', orient: 'auto' },
@@ -117,7 +117,11 @@ export class Diagram {
   }
 
   update(states: Record<string, number>, edges: Record<string, number>): void {
-    for (const [name, e] of this.counts) put(e, short(states[name]));
+    for (const [name, e] of this.counts) {
+      const known = states[name] !== undefined;
+      put(e.count, known ? short(states[name]) : '');
+      attr(e.label, 'y', String(e.y + (known ? -3 : 4)));
+    }
     for (const [name, e] of this.edges) {
       const n = edges[name];
       put(e.label, n === undefined ? '' : n > 0 ? rate(n) + '/s' : '0');

