@@ -73,6 +73,9 @@ func Statements() []Statement {
 			"gorilla's Close calls a handler OnClose"),
 		on("2.2", "lifecycle", "underlying-tcp", "conn.UnderlyingConn() 返回原始 *net.TCPConn",
 			"UnderlyingConn is the original *net.TCPConn"),
+		by("2.2", "upgrade-error", "http.Error(w, \"upgrade failed\", http.StatusBadRequest)",
+			"when Upgrade fails the handler has to answer",
+			"the documentation of gorilla/websocket, Upgrader.Upgrade", DoesNotHold, "Upgrade has answered by then; a second answer is a superfluous WriteHeader in the log"),
 
 		on("2.3", "readblock", "read-blocks", "当对端未发送数据且连接未关闭时,该调用将永久阻塞当前 goroutine",
 			"ReadMessage without a deadline blocks for good when the peer is silent"),
@@ -96,6 +99,9 @@ func Statements() []Statement {
 			"two missed pongs begin a new attempt, three open the fuse: a dead line is found soon enough"),
 		on("2.4", "heartbeat", "heartbeat-code", "该逻辑确保探测粒度可控",
 			"the printed client keeps a healthy connection and finds a dead one"),
+		by("2.4", "retry-avalanche", "MAX_RETRY 防止雪崩式重连",
+			"a bound of the retries prevents an avalanche of reconnects",
+			"[client-policy.md](client-policy.md); `go test ./client -run TestOutage`", HoldsInPart, "it bounds one client; that many clients do not come back at once takes chance in their waits, windows that follow each other, as well"),
 
 		on("2.5", "readblock", "dial-context", "DialContext 阻塞直至完成或 ctx.Done() 触发;超时后自动关闭底层 socket 并返回 context.DeadlineExceeded",
 			"DialContext ends with its context, closes the socket and returns context.DeadlineExceeded"),
@@ -125,6 +131,9 @@ func Statements() []Statement {
 		by("3.3", "ebpf-tuple", "按四元组(src_ip, src_port, dst_ip, dst_port)哈希索引 TCP 连接",
 			"a connection is found again by its four-tuple",
 			"[trace.md](trace.md)", HoldsInPart, "while it lives; four-tuples are used again, the socket's cookie never is"),
+		by("3.3", "ebpf-states", "TCP_SYN_SENT -->|SYN| TCP_SYN_RECV -->|ACK| TCP_ESTABLISHED",
+			"a connection goes from SYN_SENT through SYN_RECV to ESTABLISHED",
+			"RFC 9293 section 3.3.2; [trace.md](trace.md)", DoesNotHold, "those are the two ends: a client goes from SYN_SENT to ESTABLISHED, a server from SYN_RECV; both are on one path only when both ends open at once"),
 
 		on("4.1", "profiler", "sampling-gc", "heap profile 并非均匀采样,而是与 Go 运行时 GC 周期深度耦合:仅在 GC 标记阶段结束前触发快照",
 			"heap profiles are sampled only right before the end of a collection's mark phase"),

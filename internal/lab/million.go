@@ -142,6 +142,12 @@ func runMillion(ctx context.Context, r *Run, conns int, soak, every time.Duratio
 		fleets = append(fleets, f)
 		all = append(all, s)
 	}
+	// The first message grows stacks and fills pools, once: that is no swing.
+	for _, f := range fleets {
+		if err := exchangeOnce(ctx, f, int(f.Counts().Open), make([]byte, 100)); err != nil {
+			return err
+		}
+	}
 	for i, s := range all {
 		if s.began, err = processes[i].Sample(ctx, 0); err != nil {
 			return err
