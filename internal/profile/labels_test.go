@@ -71,7 +71,6 @@ func subsystems(t *testing.T) map[string]string {
 // TestLabels holds a gateway in everything that it does, and has the goroutine profile tell its parts apart.
 func TestLabels(t *testing.T) {
 	release := make(chan struct{})
-	var held sync.WaitGroup // those who wait for release
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		<-release
 		_, _ = io.WriteString(w, `{"result":{"data":{}}}`)
@@ -82,11 +81,7 @@ func TestLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wait := func() {
-		held.Add(1)
-		defer held.Done()
-		<-release
-	}
+	wait := func() { <-release }
 	slow := longwire.Endpoint{Path: "/slow", Blocking: true, OnMessage: func(longwire.Conn, longwire.Message) { wait() }}
 	silent := longwire.Endpoint{Path: "/silent", Heartbeat: longwire.Heartbeat{Ping: time.Second, Timeout: 2 * time.Second}, OnClose: func(longwire.Conn, longwire.Cause) { wait() }}
 	var g *longwire.Gateway
@@ -107,7 +102,6 @@ func TestLabels(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	defer held.Wait()
 	var once sync.Once
 	let := func() { once.Do(func() { close(release) }) }
 	defer let()
@@ -154,11 +148,5 @@ func TestLabels(t *testing.T) {
 			t.Fatalf("no goroutine with the label of%s; there are %v", lacking, found)
 		}
 		time.Sleep(20 * time.Millisecond) // between looks at what other goroutines do
-	}
-	let()
-	held.Wait()
-	// What was lent to a worker or to a request is given back.
-	if found := subsystems(t); strings.Contains(found["hook"], "pool") && !strings.Contains(found["hook"], "hook.") {
-		t.Errorf("a worker keeps the label of a hook: %v", found["hook"])
 	}
 }
