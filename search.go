@@ -109,6 +109,7 @@ type criteria struct {
 	user     string
 	channel  []byte
 	network  netip.Prefix // invalid: any
+	keys     keys         // of network
 	peer     netip.AddrPort
 	endpoint int // -1: any
 	slow     bool
@@ -292,6 +293,7 @@ func (g *Gateway) criteria(q Search) (*criteria, error) {
 			}
 			c.network = netip.PrefixFrom(whole, min(bits, c.network.Bits())).Masked()
 		}
+		c.keys = keysOf(c.network)
 	}
 	return c, nil
 }
@@ -334,17 +336,27 @@ func parseNetwork(text string) (network netip.Prefix, peer netip.AddrPort, err e
 	return network, peer, nil
 }
 
-// contains reports whether the network has the address that a connection's state knows.
-func (c *criteria) contains(key uint64) bool {
-	a := keyAddress(key)
-	if a.Is4() != c.network.Addr().Is4() {
-		return false
+// keys is a network as keys of addresses are compared with it, of which connections' states have one: bit by bit, since a search
+// asks it of every connection.
+type keys struct {
+	mask, want uint64
+	four       bool // IPv4, whose keys lie among those of IPv6
+}
+
+func keysOf(network netip.Prefix) keys {
+	k := keys{four: network.Addr().Is4()}
+	if k.four {
+		k.mask = ^uint64(0) << (32 - network.Bits())
+	} else if bits := min(64, network.Bits()); bits > 0 {
+		k.mask = ^uint64(0) << (64 - bits)
 	}
-	if a.Is4() {
-		return c.network.Contains(a)
-	}
-	p, err := c.network.Addr().Prefix(min(64, c.network.Bits()))
-	return err == nil && p.Contains(a)
+	k.want = addressKey(network.Addr()) & k.mask
+	return k
+}
+
+// has reports whether the network has the address that has the key.
+func (k *keys) has(key uint64) bool {
+	return key&k.mask == k.want && (key>>32 == 0xffff_ffff) == k.four
 }
 
 // searchTurn is what came of one turn.
@@ -407,7 +419,7 @@ func (f *front) matches(i uint32, c *criteria, w *session.Wanted) bool {
 	return st.flags&stateUpgraded != 0 && st.phase != phaseOver &&
 		(c.endpoint < 0 || int(st.endpoint) == c.endpoint) &&
 		(!c.slow || f.l.Queued(i) > 0) &&
-		(!c.network.IsValid() || c.contains(st.addr)) &&
+		(!c.network.IsValid() || c.keys.has(st.addr)) &&
 		(c.user == "" && c.channel == nil || f.sessions.Has(i, w))
 }
 

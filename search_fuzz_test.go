@@ -2,6 +2,7 @@ package longwire
 
 import (
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"testing"
 )
@@ -24,12 +25,28 @@ func FuzzParseNetwork(f *testing.F) {
 			}
 			return
 		}
-		c := criteria{network: network, peer: peer}
+		k := keysOf(network)
 		if !network.IsValid() || network != network.Masked() || network.Addr().Is4In6() || network.Addr().Zone() != "" {
 			t.Fatalf("%q: the network %v", text, network)
 		}
-		if !c.contains(addressKey(network.Addr())) {
-			t.Errorf("%q: %v does not have its own address", text, network)
+		// The last address of the network, and those beside it.
+		last := network.Addr().AsSlice()
+		for bit := network.Bits(); bit < 8*len(last); bit++ {
+			last[bit/8] |= 0x80 >> (bit % 8)
+		}
+		end, _ := netip.AddrFromSlice(last)
+		for _, a := range []netip.Addr{network.Addr(), network.Addr().Prev(), end, end.Next(), netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")} {
+			if a.Is6() && a.Is4In6() || a.IsValid() && a.Is6() && a.As16()[0] == 0xff {
+				continue // nobody's source
+			}
+			// Of IPv6 the first half is compared.
+			whole := network
+			if a.IsValid() && a.Is6() && network.Addr().Is6() {
+				whole, _ = network.Addr().Prefix(min(64, network.Bits()))
+			}
+			if got := k.has(addressKey(a)); a.IsValid() && got != whole.Contains(a) {
+				t.Errorf("%q: %v has %v: %t", text, network, a, got)
+			}
 		}
 		if peer.IsValid() && !network.Contains(peer.Addr()) {
 			t.Errorf("%q: %v does not have %v", text, network, peer)

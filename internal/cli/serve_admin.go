@@ -186,8 +186,8 @@ func (s *server) drain(over, configured time.Duration, end func()) admin.Drained
 // counts are the kernel's states of the connections, and their steps, since the tracing began. Where a connection is now
 // follows from the steps; how it came to SYN_RECV, and what becomes of one in TIME_WAIT, is none of them.
 func (t *serveTrace) counts() admin.TCPCounts {
-	if t.Level() == trace.LevelErrno {
-		return admin.TCPCounts{Why: "the kernel tells this process nothing but errors: the level of tracing is " + t.Level().String()}
+	if t.Level() != trace.LevelBPF {
+		return admin.TCPCounts{Why: "the kernel tells this process of ends alone: the level of tracing is " + t.Level().String()}
 	}
 	s, err := t.Stats()
 	if err != nil {
