@@ -32,6 +32,9 @@ type buffersFigures struct {
 	bytes, objects         float64 // a message
 }
 
+// buffersEvery is how often memory is looked at meanwhile.
+const buffersEvery = 50 * time.Millisecond
+
 // messages is how many each connection echoes.
 const messages = 10
 
@@ -64,11 +67,16 @@ func measureBuffers(ctx context.Context, r *Run, kind string, n int, held, spent
 	if err != nil {
 		return f, err
 	}
-	load, err := hold(ctx, p, n)
+	var load *fleet.Fleet
+	curve, err := p.While(ctx, buffersEvery, func() (err error) { load, err = hold(ctx, p, n); return err })
+	defer func() {
+		if load != nil {
+			err = errors.Join(err, load.Close())
+		}
+	}()
 	if err != nil {
 		return f, err
 	}
-	defer func() { err = errors.Join(err, load.Close()) }()
 	row := func(state string, s Sample) {
 		resident := each(base.Resident, s.Resident, n)
 		held.Row(kind, state, each(uint64(base.Goroutines), uint64(s.Goroutines), n), Size(each(base.Heap, s.Heap, n)), Size(each(base.Stacks, s.Stacks, n)),
@@ -81,11 +89,22 @@ func measureBuffers(ctx context.Context, r *Run, kind string, n int, held, spent
 	row("idle", s)
 	f.idle, f.stacks, f.resident = each(base.Heap, s.Heap, n), each(base.Stacks, s.Stacks, n), each(base.Resident, s.Resident, n)
 	before := s
-	for range messages {
-		if err := exchangeOnce(ctx, load, n, make([]byte, 200)); err != nil {
-			return f, err
+	busy, err := p.While(ctx, buffersEvery, func() error {
+		for range messages {
+			if err := exchangeOnce(ctx, load, n, make([]byte, 200)); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return f, err
 	}
+	var points []Point
+	for _, s := range append(curve, busy...) {
+		points = append(points, Point{(s.At - base.At).Seconds(), float64(s.Resident)})
+	}
+	r.Series(kind, report.Bytes, points).On("resident memory while connections open, and while messages go")
 	if s, err = p.Sample(ctx, 0); err != nil {
 		return f, err
 	}

@@ -130,6 +130,9 @@ func TestBuffers(t *testing.T) {
 	if x.Verdicts[0].Verdict == NotShown { // which it is depends on the race detector, under which a pool drops some at random
 		t.Error("nothing was measured")
 	}
+	if len(x.Series) != len(buffersKinds) || len(x.Series[0].Points) < 2 {
+		t.Errorf("curves: %+v", x.Series)
+	}
 	if rows := x.Tables[0].Rows; len(rows) != 2*len(buffersKinds) || *rows[0][2].Value < 1 || *rows[4][2].Value >= 1 {
 		t.Errorf("rows %+v: want a goroutine for each connection of gorilla, and none for Longwire's", rows)
 	}

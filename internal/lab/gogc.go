@@ -55,8 +55,10 @@ type gogcObject struct {
 
 // gogcWork is what came of allocating.
 type gogcWork struct {
-	Took    time.Duration
-	Longest time.Duration // of the pauses
+	Took        time.Duration
+	Collections int
+	Pauses      time.Duration // of all
+	Longest     time.Duration // of one
 }
 
 // gogcSubject keeps its records as long as it lives.
@@ -126,6 +128,7 @@ func (g *gogcSubject) work(ctx context.Context, bytes int) (w gogcWork, err erro
 	}
 	w.Took = time.Since(begin)
 	runtime.ReadMemStats(&after)
+	w.Collections, w.Pauses = int(after.NumGC-before.NumGC), time.Duration(after.PauseTotalNs-before.PauseTotalNs)
 	for n := before.NumGC; n < after.NumGC; n++ {
 		w.Longest = max(w.Longest, time.Duration(after.PauseNs[n%uint32(len(after.PauseNs))]))
 	}
@@ -215,10 +218,12 @@ func measureGOGC(ctx context.Context, r *Run, layout string, env []string, keep,
 	if err := p.Close(); err != nil { // and with it, all has come that it wrote
 		return f, err
 	}
-	f.collections = int(after.Collections - before.Collections)
+	f.collections = w.Collections
 	if f.collections > 0 {
-		f.mean = (after.Pauses - before.Pauses) / time.Duration(f.collections)
-		f.each = (after.CollectCPU - before.CollectCPU) / time.Duration(f.collections)
+		f.mean = w.Pauses / time.Duration(f.collections)
+	}
+	if n := after.Collections - before.Collections; n > 0 { // their CPU is known when they are over
+		f.each = (after.CollectCPU - before.CollectCPU) / time.Duration(n)
 	}
 	f.longest, f.took, f.resident, f.cpu = w.Longest, w.Took, after.Resident, after.CollectCPU-before.CollectCPU
 	var marking, whole float64

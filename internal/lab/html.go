@@ -58,7 +58,7 @@ func (x *Result) section() report.Section {
 		add(report.Notice{Severity: report.Warning, Title: "Interrupted", Text: "What is below was measured before."})
 	}
 	for _, v := range x.Verdicts {
-		add(report.Notice{Severity: severities[v.Verdict], Title: "“" + v.Claim.Quote + "”: " + v.Verdict.String(), Text: v.Claim.Says + ". Measured: " + v.Sentence + "."})
+		add(report.Notice{Severity: severities[v.Verdict], Title: "“" + v.Claim.Quote + "” " + v.Verdict.String(), Text: "The article says: " + v.Claim.Says + ". Measured: " + v.Sentence + "."})
 	}
 	for _, t := range x.Tables {
 		add(t.block())

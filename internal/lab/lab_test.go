@@ -361,6 +361,11 @@ func TestProcess(t *testing.T) {
 	if err := p.Ask(t.Context(), "nonsense", nil, nil); err == nil || !strings.Contains(err.Error(), "does not know") {
 		t.Errorf("a question that it does not know: %v", err)
 	}
+	broken := errors.New("broken")
+	list, err := p.While(t.Context(), time.Millisecond, func() error { return broken })
+	if !errors.Is(err, broken) || len(list) == 0 {
+		t.Errorf("meanwhile: %d samples, %v", len(list), err)
+	}
 	// Who gives a question up does not get its answer for the next.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

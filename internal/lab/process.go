@@ -163,6 +163,26 @@ func (p *Process) Settle(ctx context.Context, collections int, d time.Duration, 
 	}
 }
 
+// While calls f and samples the subject, without collections, until f returns. The samples are there whatever f returns.
+func (p *Process) While(ctx context.Context, every time.Duration, f func() error) (list []Sample, err error) {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		s, err := p.Sample(ctx, 0)
+		if err != nil {
+			return list, errors.Join(<-done, err)
+		}
+		list = append(list, s)
+		select {
+		case err := <-done:
+			return list, err
+		case <-tick.C:
+		}
+	}
+}
+
 // Said is what the subject wrote to its standard error: the last MiB.
 func (p *Process) Said() string { return p.said.text() }
 
