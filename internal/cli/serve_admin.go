@@ -85,7 +85,7 @@ func (a *serveAdmin) describe() admin.Node {
 // tcp is the kernel's side of the connections.
 func (s *server) tcp() admin.TCPCounts {
 	if s.tracing == nil {
-		return admin.TCPCounts{Why: "the kernel is not asked: trace is off, or the kernel refuses it (the log says so at the start)"}
+		return admin.TCPCounts{Why: "the kernel is not asked: trace is off"}
 	}
 	return s.tracing.counts()
 }

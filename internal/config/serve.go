@@ -523,7 +523,7 @@ var options = []Option{
 	}, {
 		Name: "trace", Group: groupWatching, Type: "bool", Default: "false",
 		Help:  "Has probes in the kernel tell how each connection ended, beside what the gateway saw.",
-		Edge:  "Where the kernel refuses (CAP_BPF and CAP_PERFMON are needed), the log says so and the gateway serves without. It costs 11 MB, and 540 bytes of kernel memory a connection.",
+		Edge:  "Where the kernel refuses (CAP_BPF and CAP_PERFMON are needed), the log says so, and socket diagnosis or the gateway itself tells what it can. Once all is attached and listening, all capabilities are given up, but in a program built with cgo. It costs 11 MB, and 540 bytes of kernel memory a connection; see docs/trace.md.",
 		field: func(s *Serve) any { return &s.Trace },
 	}, {
 		Name: "mask-addresses", Group: groupWatching, Type: "bool", Default: "false",
