@@ -13,6 +13,7 @@ FOR       ?= 10m
 LOOK      ?= 15s
 CLIENTS   ?= 5000
 SEED      ?= 0
+SOAK      ?= 5m
 
 # Modules of their own, beside the one at the root.
 MODULES := $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path '*/node_modules/*' -not -path './tmp/*'))
@@ -148,6 +149,12 @@ bench-client: ## measure the clients in Go and JavaScript for docs/clients.md, i
 .PHONY: bench-trace
 bench-trace: build ## measure what tracing connections costs, and whether 10,000 ends a second for 30 s are all told; BENCHARGS='-rounds 8' and the like
 	$(GO) run ./bench/trace -longwire bin/longwire $(BENCHARGS)
+
+.PHONY: claims
+claims: build ## try the claims of the founding article, into docs/claims.json and docs/claims.md, in a quarter of an hour; SOAK (5m) is how long connections are held
+	bin/longwire lab all --soak '$(SOAK)' --json > bin/claims.json
+	bin/longwire lab claims --brief bin/claims.json > docs/claims.json
+	bin/longwire lab claims docs/claims.json > docs/claims.md
 
 .PHONY: million-push
 million-push: ## CONNS (1000000) clients with two subscriptions each and one publication to all, result in bench/MILLION_PUSH.json; needs about 10 GB of memory

@@ -101,6 +101,12 @@ func TestPrinted(t *testing.T) {
 	if at := (printed{clears: true}).closes(dies()); at != 125e3 { // misses at 65, 95 and 125 s
 		t.Errorf("mended it found a dead line at %v ms, want 125000", at)
 	}
+	// Mended it forgets misses once a pong came: two, and much later one more, are not three.
+	p := newPlace(still, seeded(0))
+	p.begins, p.ends = []float64{29e3, 119e3}, []float64{70e3, 131e3}
+	if at := (printed{clears: true}).closes(newLine(p, 0, 0, never)); at != never {
+		t.Errorf("mended it closed a line that lived, at %v ms", at)
+	}
 	if at := silence(newPlace(still, seeded(0)), 30e3, 31e3); at != never {
 		t.Errorf("a limit of 31 s closed a punctual client at %v ms", at)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/longwire/longwire/internal/fleet"
 	"github.com/longwire/longwire/internal/report"
 	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/ws"
 )
 
 func millionExperiment() Experiment {
@@ -144,7 +145,7 @@ func runMillion(ctx context.Context, r *Run, conns int, soak, every time.Duratio
 	}
 	// The first message grows stacks and fills pools, once: that is no swing.
 	for _, f := range fleets {
-		if err := exchangeOnce(ctx, f, int(f.Counts().Open), make([]byte, 100)); err != nil {
+		if err := talk(ctx, f); err != nil {
 			return err
 		}
 	}
@@ -184,7 +185,7 @@ func fits(conns int) error {
 	return nil
 }
 
-// messageEvery is how often each client sends a message.
+// messageEvery is how long after a round of messages each client sends the next.
 const messageEvery = 5 * time.Second
 
 // soakAll holds all for a while, with some traffic.
@@ -200,13 +201,12 @@ func soakAll(ctx context.Context, all []*soaked, processes []*Process, fleets []
 		case <-tick.C:
 		}
 		if time.Since(sent) >= messageEvery {
-			sent = time.Now()
 			for _, f := range fleets {
-				// A connection that is lost meanwhile is counted at the end, and no reason to stop.
-				if err := exchangeOnce(ctx, f, int(f.Counts().Open), make([]byte, 100)); ctx.Err() != nil {
+				if err := talk(ctx, f); err != nil {
 					return err
 				}
 			}
+			sent = time.Now()
 		}
 		for i, s := range all {
 			// From outside: a question would have it allocate, and collect for that.
@@ -216,6 +216,25 @@ func soakAll(ctx context.Context, all []*soaked, processes []*Process, fleets []
 			}
 			s.peak = max(s.peak, x.Resident)
 			s.resident = append(s.resident, Point{time.Since(began).Seconds(), float64(x.Resident)})
+		}
+	}
+	return nil
+}
+
+// talk has each client send a message, and waits until all are answered, or long enough: one that was lost meanwhile is counted
+// at the end, and no reason to stop.
+func talk(ctx context.Context, f *fleet.Fleet) error {
+	before := f.Counts()
+	if err := f.Each(ctx, func(c fleet.Client) { c.Say(ws.OpBinary, make([]byte, 100)) }); err != nil {
+		return err
+	}
+	patience := answerLimit + time.Duration(before.Open)*time.Millisecond
+	for late := time.Now().Add(patience); time.Now().Before(late); {
+		if c := f.Counts(); c.Received-before.Received >= c.Open {
+			break
+		}
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -244,6 +263,7 @@ func tellMillion(r *Run, all []*soaked) {
 	r.Table("The article's", "", "RSS peak", "pause, mean", "collections a minute", "swing of memory, p99", "alive").
 		Row("before", Size(articleRSSBefore), articlePause, nil, nil, percent(articleSurvival)).
 		Row("after", Size(articleRSSAfter), articlePauseMend, articleRate, percent(articleSwing), percent(articleSurvived))
+	r.Note("They were held for %s.", spell(all[0].last.At-all[0].began.At))
 	r.Note("Resident memory is the process's own; the kernel's share for a socket, some 4 KB, comes to it, and is the same for all.")
 }
 
