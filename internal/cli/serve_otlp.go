@@ -37,7 +37,7 @@ func newServeSpans(s *config.Serve, log *slog.Logger, gateway func() *longwire.G
 	b := readBuild()
 	resource := []otlp.Attr{otlp.String("service.name", "longwire"), otlp.String("service.version", b.Version), otlp.Int("process.pid", int64(os.Getpid()))}
 	if name, err := os.Hostname(); err == nil {
-		resource = append(resource, otlp.String("host.name", name), otlp.String("service.instance.id", name+s.Addr))
+		resource = append(resource, otlp.String("host.name", name), otlp.String("service.instance.id", name+"/"+s.Addr))
 	}
 	t := &serveSpans{gateway: gateway, share: sampling.Share(s.TraceSampling), slow: time.Duration(s.SlowCall)}
 	t.spare = sync.Pool{New: func() any { return new(longwire.Entry) }}

@@ -1,9 +1,12 @@
 package journal
 
 import (
+	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -150,6 +153,24 @@ func TestJournalSleeps(t *testing.T) {
 			j.Put(&Entry{Code: uint32(n)})
 		}
 		s.wait(t, n+1)
+	}
+}
+
+// TestJournalFallsAsleep writes entries right when the reader may be about to fall asleep: none must wait for the next.
+func TestJournalFallsAsleep(t *testing.T) {
+	var seen atomic.Uint64
+	j := New(Options{Tracks: 1, Gather: time.Nanosecond, Handle: func(e []Entry) { seen.Add(uint64(len(e))) }})
+	j.Start()
+	defer j.Close()
+	for n := range uint64(20_000) {
+		for spin := rand.IntN(2000); spin > 0 && !j.asleep.Load(); spin-- {
+		}
+		write(j.Track(0), 1, 0)
+		for deadline := time.Now().Add(patience); seen.Load() <= n; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatalf("entry %d waits for another", n)
+			}
+		}
 	}
 }
 

@@ -138,6 +138,18 @@ func TestHandlerOfLines(t *testing.T) {
 	}
 }
 
+// TestHandlerParts: two conns of one trace. That one of them ends well does not take the other's lines.
+func TestHandlerParts(t *testing.T) {
+	_, b, h := logger(Options{})
+	for n, x := range []Trace{{First: true}, {First: true}, {}, {Last: true}, {Failed: true}, {Last: true}} {
+		x.ID = id(7)
+		say(t, h, &told{n: n, t: x})
+	}
+	if got := strings.Count(b.String(), "\n"); got != 6 {
+		t.Errorf("%d lines, want all 6:\n%s", got, b)
+	}
+}
+
 // TestHandlerShare: a trace in the share has all of its lines, at once.
 func TestHandlerShare(t *testing.T) {
 	_, b, h := logger(Options{Share: 0.2})

@@ -20,8 +20,11 @@ func TestCalls(t *testing.T) {
 		RPC: func(_ context.Context, c Client, method string, _ []byte) ([]byte, error) {
 			contexts = append(contexts, c.Context)
 			b.clock.Add(int64(3 * time.Second))
-			if method == "bad" {
+			switch method {
+			case "bad":
 				return nil, &Error{Code: 400, Message: "no"}
+			case "worse":
+				return nil, &Disconnect{Code: 4500, Reason: "no"}
 			}
 			return []byte("{}"), nil
 		},
@@ -36,6 +39,7 @@ func TestCalls(t *testing.T) {
 	c.send(`{"id":2,"subscribe":{"channel":"news"}}`, `{"id":3,"publish":{"channel":"news","data":1}}`, `{"id":4,"presence":{"channel":"news"}}`)
 	c.send(`{"id":5,"presence_stats":{"channel":"news"}}`, `{"id":6,"history":{"channel":"news"}}`, `{"id":7,"rpc":{"method":"sum"}}`)
 	c.send(`{"id":8,"rpc":{"method":"bad"}}`, `{"id":9,"unsubscribe":{"channel":"news"}}`, `{"id":10,"subscribe":{"channel":"none:x"}}`)
+	c.send(`{"id":11,"rpc":{"method":"worse"}}`)
 	p := b.accept(Plain)
 	for _, s := range []string{`{"type":"subscribe","channel":"a"}`, `{"type":"publish","channel":"a","data":1}`, `{"type":"unsubscribe","channel":"a"}`, `{"type":"subscribe","channel":"none:y"}`} {
 		b.table.PlainMessage(p.i, []byte(s))
@@ -50,14 +54,14 @@ func TestCalls(t *testing.T) {
 		spans[x.Span] = true
 	}
 	want := []string{"connect u7 0", "subscribe mine 0", "subscribe news 0", "publish news 0", "presence news 0", "presence_stats news 0", "history news 0",
-		"rpc sum 0", "rpc  400", "unsubscribe news 0", "subscribe none:x 102", "subscribe a 0", "publish a 0", "unsubscribe a 0", "subscribe none:y 102"}
+		"rpc sum 0", "rpc  400", "unsubscribe news 0", "subscribe none:x 102", "rpc  4500", "subscribe a 0", "publish a 0", "unsubscribe a 0", "subscribe none:y 102"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the host was told\n%q, want\n%q", got, want)
 	}
-	if len(contexts) != 3 {
+	if len(contexts) != 4 {
 		t.Fatalf("hooks were told %v", contexts)
 	}
-	for n, at := range []int{0, 7, 8} {
+	for n, at := range []int{0, 7, 8, 11} {
 		if x := b.called[at]; contexts[n] != (journal.Context{Trace: given.Trace, Span: journal.SpanID(x.Span), Sampled: true}) {
 			t.Errorf("the hook of %s was told %v, its command is %x", x.Method, contexts[n], x.Span)
 		}
