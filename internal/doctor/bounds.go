@@ -77,12 +77,54 @@ func (s *Source) bounds(o types.Object) (b bound) {
 				continue
 			}
 			rhs := p.Rhs[min(i, len(p.Rhs)-1)]
-			if s.emptier(rhs, o) && !s.guardedByNil(p, o) {
+			if s.emptier(rhs, o) && !s.guardedByNil(p, o) && !s.chains(p, p.Lhs[i], o) {
 				shrink(p)
 			}
 		}
 	}
 	return b
+}
+
+// unboundedOf chooses among the places that keep a value: the first, unless that is bounded and another, in the same structure or a
+// package's variable, is not. A cache that takes the oldest out of its list and leaves it in its map has both.
+func (s *Source) unboundedOf(keeps []Keep) Keep {
+	first := keeps[0]
+	bounded := func(k Keep) bool { b := s.bounds(k.Holder); return b.checked || b.shrunk }
+	if first.rank < rankContainer || first.Holder == nil || !bounded(first) {
+		return first
+	}
+	for _, k := range keeps[1:] {
+		if k.rank >= rankContainer && k.Holder != nil && !bounded(k) && (isGlobal(k.Holder) || s.sameStruct(first.Holder, k.Holder)) {
+			return k
+		}
+	}
+	return first
+}
+
+// sameStruct says whether two variables are fields of one structure.
+func (s *Source) sameStruct(a, b types.Object) (same bool) {
+	if !isField(a) || !isField(b) {
+		return false
+	}
+	for _, f := range s.files {
+		if a.Pos() < f.Pos() || a.Pos() > f.End() || b.Pos() < f.Pos() || b.Pos() > f.End() {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			st, ok := n.(*ast.StructType)
+			if !ok {
+				return true
+			}
+			in := func(o types.Object) bool {
+				return slices.ContainsFunc(st.Fields.List, func(d *ast.Field) bool {
+					return slices.ContainsFunc(d.Names, func(id *ast.Ident) bool { return id.Pos() == o.Pos() })
+				})
+			}
+			same = same || in(a) && in(b)
+			return true
+		})
+	}
+	return same
 }
 
 // limits says whether a comparison of a length bounds it: with anything but nothing. Of a constant it notes the value.

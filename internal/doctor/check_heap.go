@@ -349,7 +349,7 @@ func (g *growing) locate(e *Evidence, p places) {
 	if len(keeps) == 0 {
 		return
 	}
-	g.keep, g.kept = keeps[0], true
+	g.keep, g.kept = e.Source.unboundedOf(keeps), true
 	g.line = g.keep.Line
 	g.where = g.keep.What
 	size := g.bytes[len(g.bytes)-1] / max(g.objects[len(g.objects)-1], 1)

@@ -24,7 +24,7 @@ func askLimits(e *Evidence) (list []Finding) {
 		f := Finding{
 			Severity: Minor, Confidence: 1, step: l.Name,
 			Sentence: fmt.Sprintf("%s: %s", l.Name, l.Says),
-			Evidence: []string{fmt.Sprintf("needs %d, there are %d", l.Need, l.Have)},
+			Evidence: []string{needText(l)},
 			Advice:   l.Lift,
 		}
 		if l.Fatal {

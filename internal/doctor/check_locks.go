@@ -205,7 +205,7 @@ func askReady(e *Evidence) []Finding {
 		late, n = bucketQuantile(a.Latencies, b.Latencies, 0.99)
 		from = "the runtime's own figures"
 	}
-	if late < readyTooLong || n < 100 {
+	if late < readyTooLong || n < 100 || e.starved() || e.Schedule != nil && !e.Schedule.lasts(func(x Slice) bool { return x.Ready >= readyTooLong/2 }) {
 		return nil
 	}
 	cpus := e.cpusUsed()
@@ -232,6 +232,13 @@ func askReady(e *Evidence) []Finding {
 		}
 	}
 	return []Finding{f}
+}
+
+// starved says whether goroutines ran on more CPUs, by the trace, than the process got from the system: others had them.
+func (e *Evidence) starved() bool {
+	cpus := e.cpusUsed()
+	s := e.Schedule
+	return s != nil && cpus > 0 && s.Running.Seconds() > 1.5*cpus*s.Span.Seconds()
 }
 
 // cpusUsed is how many CPUs the process used, 0 where it is not known.
@@ -273,6 +280,10 @@ func askAssist(e *Evidence) []Finding {
 		assist, run, from = b.AssistCPU-a.AssistCPU, b.UserCPU-a.UserCPU+b.AssistCPU-a.AssistCPU, "the runtime's own figures"
 	}
 	if assist < 50*time.Millisecond || assist.Seconds() < assistShare*run.Seconds() {
+		return nil
+	}
+	// Threads that the system does not let run seem to run all the time, and those that mark beside the program do not get to it.
+	if e.starved() || e.Schedule != nil && !e.Schedule.lasts(func(x Slice) bool { return x.Assist.Seconds() >= assistShare*x.Running.Seconds() }) {
 		return nil
 	}
 	f := Finding{Severity: Minor, Confidence: 0.9, rank: 6}

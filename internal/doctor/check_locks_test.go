@@ -168,6 +168,11 @@ func TestLocksOnValues(t *testing.T) {
 			s.Ready.add(20 * time.Microsecond)
 		}
 		change(s)
+		if s.Slices == nil {
+			for range 50 {
+				s.Slices = append(s.Slices, Slice{Running: s.Running / 50, Assist: s.Assist / 50, Ready: s.Ready.Longest})
+			}
+		}
 		return &Evidence{Schedule: s}
 	}
 	lock := func(d time.Duration) func(*Schedule) {
@@ -197,8 +202,8 @@ func TestLocksOnValues(t *testing.T) {
 	}{
 		{"nothing", trace(func(*Schedule) {}), "", 0},
 		{"a lock in use", trace(lock(time.Second)), "", 0},
-		{"a queue", trace(lock(4 * time.Second)), "minor goroutines queue for a lock: 4.0 wait", 14},
-		{"a long queue", trace(lock(20 * time.Second)), "major goroutines queue for a lock: 20.0 wait", 14},
+		{"a queue", trace(lock(4 * time.Second)), "minor goroutines queue for a lock: 4.0 wait", 10},
+		{"a long queue", trace(lock(20 * time.Second)), "major goroutines queue for a lock: 20.0 wait", 10},
 		{"late, and its CPUs are full", cpus(1.9, trace(late)), "minor goroutines that could run wait for a CPU: one in a hundred for 80ms", 30},
 		{"late, and others have the CPUs", cpus(0.9, trace(late)), "", 0},
 		{"late, as far as the trace tells", trace(late), "minor goroutines that could run wait", 30},
@@ -206,6 +211,14 @@ func TestLocksOnValues(t *testing.T) {
 		{"much assist", trace(func(s *Schedule) {
 			s.Assist, s.Assists = 700*time.Millisecond, []Delayed{{Frames: hot, Count: 3, Delay: time.Second}}
 		}), "minor goroutines stall to help the collector: 35 %", 30},
+		{"a burst of assist", trace(func(s *Schedule) {
+			s.Assist, s.Slices = 700*time.Millisecond, make([]Slice, 50)
+			for i := range s.Slices {
+				s.Slices[i].Running = 40 * time.Millisecond
+			}
+			s.Slices[7].Assist = 700 * time.Millisecond
+		}), "", 0},
+		{"assist of a program that is not let run", cpus(0.5, trace(func(s *Schedule) { s.Assist = 700 * time.Millisecond })), "", 0},
 		{"figures of locks", figures(RuntimeFigures{MutexWait: 50 * time.Second}), "minor goroutines queue for locks: 5.0 wait", 0},
 		{"few", figures(RuntimeFigures{MutexWait: 10 * time.Second}), "", 0},
 		{"figures of assist", figures(RuntimeFigures{AssistCPU: 4 * time.Second, UserCPU: 6 * time.Second}), "minor goroutines stall to help the collector: 40 %", 0},

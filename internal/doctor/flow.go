@@ -131,6 +131,13 @@ func (s *Source) allocations(frames []Frame, own int) []ast.Expr {
 	if len(calls) > 0 {
 		return calls
 	}
+	if declared(f.Function) != f.Function {
+		// It is within a function literal: one on the same line that others of these are within is that one, and not allocated here.
+		all := slices.Clone(others)
+		others = slices.DeleteFunc(others, func(e ast.Expr) bool {
+			return slices.ContainsFunc(all, func(o ast.Expr) bool { return o != e && inLiteralOf(e, o) })
+		})
+	}
 	if len(others) == 0 && callee == "" {
 		// The map or the variable of a store is what the runtime allocates then.
 		s.at(f.File, f.Line, func(n ast.Node) {
@@ -144,6 +151,17 @@ func (s *Source) allocations(frames []Frame, own int) []ast.Expr {
 		})
 	}
 	return others
+}
+
+// inLiteralOf says whether an expression is in the body of a function literal that is, or is in, another.
+func inLiteralOf(e, o ast.Expr) (found bool) {
+	ast.Inspect(e, func(n ast.Node) bool {
+		if l, ok := n.(*ast.FuncLit); ok && within(o, l.Body) {
+			found = true
+		}
+		return !found
+	})
+	return found
 }
 
 func isString(t types.Type) bool {
@@ -215,7 +233,7 @@ type follower struct {
 func (k *follower) keep(n ast.Node, t trail, rank int, what string, holder types.Object) {
 	l := k.s.line(n, "kept here")
 	for i, o := range k.found {
-		if o.Line.same(l) {
+		if o.Line.same(l) && (o.Holder == holder || o.Holder == nil || holder == nil) {
 			if o.rank < rank {
 				k.found[i].rank, k.found[i].What, k.found[i].Holder = rank, what, holder
 			}
@@ -621,6 +639,10 @@ func (k *follower) foreign(e ast.Expr, c *ast.CallExpr, arg int, t trail) {
 		if i := slices.IndexFunc(k.found, func(o Keep) bool { return o.Line.same(s.line(c, "")) && o.Holder == holder }); i >= 0 {
 			k.found[i].guessed = true
 		}
+		if strings.HasPrefix(name, "Push") || strings.HasPrefix(name, "Insert") {
+			t.result = 0
+			k.expr(c, t) // the element of the list that it returns has the value
+		}
 		if id, ok := ast.Unparen(e).(*ast.Ident); ok && name == "Put" && len(c.Args) == 1 {
 			l := s.line(c, "goes back to the pool here with all it has")
 			if i := slices.IndexFunc(k.found, func(f Keep) bool { return f.Line.same(l) }); i >= 0 {
@@ -697,6 +719,9 @@ func (k *follower) store(lhs ast.Expr, st ast.Stmt, t trail) {
 	if t.inside || s.isAppend(st, lhs) {
 		verb = "appended to"
 	}
+	if s.chains(st, lhs, holder) {
+		t.inside, verb = true, "appended to"
+	}
 	name := types.ExprString(lhs)
 	switch x := ast.Unparen(lhs).(type) {
 	case *ast.Ident:
@@ -757,6 +782,50 @@ func (k *follower) store(lhs ast.Expr, st ast.Stmt, t trail) {
 			}
 		}
 	}
+}
+
+// chains says whether a statement makes a linked list longer: what it assigns holds what was there before, as in head = &node{next: head}.
+func (s *Source) chains(n ast.Stmt, lhs ast.Expr, holder types.Object) bool {
+	st, ok := n.(*ast.AssignStmt)
+	if !ok || holder == nil {
+		return false
+	}
+	i := slices.Index(st.Lhs, lhs)
+	if i < 0 || i >= len(st.Rhs) {
+		return false
+	}
+	holds := func(e ast.Expr) bool {
+		if u, ok := ast.Unparen(e).(*ast.UnaryExpr); ok {
+			e = u.X
+		}
+		lit, ok := ast.Unparen(e).(*ast.CompositeLit)
+		return ok && s.mentions(lit, holder)
+	}
+	if holds(st.Rhs[i]) {
+		return true
+	}
+	id, ok := ast.Unparen(st.Rhs[i]).(*ast.Ident)
+	if !ok {
+		return false
+	}
+	o := s.object(id)
+	if o == nil || isGlobal(o) {
+		return false
+	}
+	found := false
+	s.definitions(o, func(e ast.Expr, _ ast.Node) { found = found || holds(e) })
+	for _, use := range s.uses[o] {
+		sel, ok := s.parents[use].(*ast.SelectorExpr)
+		if !ok || sel.X != ast.Expr(use) {
+			continue
+		}
+		if a, ok := s.parents[sel].(*ast.AssignStmt); ok {
+			if j := slices.Index(a.Lhs, ast.Expr(sel)); j >= 0 && j < len(a.Rhs) && s.mentions(a.Rhs[j], holder) {
+				found = true
+			}
+		}
+	}
+	return found
 }
 
 // isAppend says whether a statement assigns append(lhs, …) to lhs.

@@ -286,10 +286,17 @@ func (c *Collector) listeners(pid int) (list []sys.Listener) {
 	return list
 }
 
+func needText(l limits.Limit) string {
+	if strings.HasPrefix(l.Name, "memory") {
+		return fmt.Sprintf("needs %s, there are %s", bytesText(float64(l.Need)), bytesText(float64(l.Have)))
+	}
+	return fmt.Sprintf("needs %d, there are %d", l.Need, l.Have)
+}
+
 // steps are the limits, each with what is needed of it.
 func (p *Plan) steps() (list []Step) {
 	for _, l := range p.Limits {
-		list = append(list, Step{Name: l.Name, Value: fmt.Sprintf("needs %d, there are %d", l.Need, l.Have)})
+		list = append(list, Step{Name: l.Name, Value: needText(l)})
 	}
 	return list
 }

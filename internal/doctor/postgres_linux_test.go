@@ -67,6 +67,7 @@ func startPostgres(t *testing.T) string {
 
 // TestPostgres has services use pools on a real database, well and badly.
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	source := startPostgres(t)
 	exe := filepath.Join(t.TempDir(), "dbpool")
 	buildModule(t, "testdata/dbpool", exe)

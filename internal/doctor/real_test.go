@@ -16,6 +16,7 @@ func TestReal(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the doctor sees processes on Linux only")
 	}
+	t.Parallel() // beside TestPostgres: both wait most of the time
 	exe := filepath.Join(t.TempDir(), "real")
 	buildModule(t, "testdata/real", exe)
 	var wg sync.WaitGroup

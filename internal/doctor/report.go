@@ -130,12 +130,16 @@ func (r *Report) WriteText(w io.Writer) error {
 	if len(r.Steps) > 0 {
 		b.WriteByte('\n')
 	}
+	width := 0
+	for _, s := range r.Steps {
+		width = max(width, len(s.Name))
+	}
 	for _, s := range r.Steps {
 		mark := " "
 		if s.Finding {
 			mark = "!"
 		}
-		fmt.Fprintf(&b, "%s %-22s %s\n", mark, s.Name, s.Value)
+		fmt.Fprintf(&b, "%s %-*s %s\n", mark, width+1, s.Name, s.Value)
 	}
 	for i, f := range r.Findings {
 		fmt.Fprintf(&b, "\n%d. %s (%s): %s\n", i+1, strings.ToUpper(f.Severity.String()), f.Check, f.Sentence)

@@ -26,6 +26,42 @@ type Schedule struct {
 	Assists []Delayed     // by delay, the longest first
 	Runs    []Delayed     // where goroutines were when they had run for so long that others got their turn, by time
 	Cut     bool          // it ends in the middle, or more came than is read
+	// Slices are stretches of a fiftieth of a second, with what ended in each.
+	Slices []Slice
+}
+
+// Slice is a short stretch of a trace.
+type Slice struct {
+	Running, Assist time.Duration
+	Ready           time.Duration // the longest that one which could run had to wait
+}
+
+const sliceLength = 20 * time.Millisecond
+
+// slice is the one that a moment is in; one of no account beyond what is looked at.
+func (t *traceReader) slice(at trace.Time) *Slice {
+	i := int(at.Sub(t.first) / sliceLength)
+	if i < 0 || i >= 1000 {
+		return new(Slice)
+	}
+	for len(t.s.Slices) <= i {
+		t.s.Slices = append(t.s.Slices, Slice{})
+	}
+	return &t.s.Slices[i]
+}
+
+// lasts says whether something holds in two thirds of the slices in which anything ran: what is over in a moment is a burst.
+func (s *Schedule) lasts(holds func(Slice) bool) bool {
+	all, n := 0, 0
+	for _, x := range s.Slices {
+		if x.Running > 0 {
+			all++
+			if holds(x) {
+				n++
+			}
+		}
+	}
+	return all >= 5 && 3*n >= 2*all
 }
 
 // Delayed is time at one stack.
@@ -104,7 +140,7 @@ func ParseSchedule(b []byte) (s *Schedule, err error) {
 	t := traceReader{s: new(Schedule), waits: map[trace.GoID]moment{}, ready: map[trace.GoID]trace.Time{}, runs: map[trace.GoID]trace.Time{}, assists: map[trace.GoID]moment{}, procs: map[trace.ProcID]bool{},
 		locks: map[[2]trace.Stack]*Delayed{}, assisted: map[trace.Stack]*Delayed{}, ran: map[trace.Stack]*Delayed{}}
 	begun := false
-	var first, last trace.Time
+	var last trace.Time
 	for n := 0; ; n++ {
 		e, err := r.ReadEvent()
 		if errors.Is(err, io.EOF) {
@@ -115,15 +151,15 @@ func ParseSchedule(b []byte) (s *Schedule, err error) {
 			break
 		}
 		if !begun {
-			begun, first = true, e.Time()
+			begun, t.first = true, e.Time()
 		}
 		last = e.Time()
 		t.event(e)
 	}
-	if !begun || last <= first {
+	if !begun || last <= t.first {
 		return nil, errors.New("read execution trace: it has no events: is it cut off?")
 	}
-	t.s.Span = last.Sub(first)
+	t.s.Span = last.Sub(t.first)
 	t.finish()
 	return t.s, nil
 }
@@ -137,6 +173,7 @@ type moment struct {
 // traceReader adds events up.
 type traceReader struct {
 	s       *Schedule
+	first   trace.Time
 	waits   map[trace.GoID]moment // those that wait for a lock
 	ready   map[trace.GoID]trace.Time
 	runs    map[trace.GoID]trace.Time
@@ -176,6 +213,7 @@ func (t *traceReader) event(e trace.Event) {
 			if m, ok := t.assists[x.Scope.Goroutine()]; ok {
 				delete(t.assists, x.Scope.Goroutine())
 				t.s.Assist += e.Time().Sub(m.at)
+				t.slice(e.Time()).Assist += e.Time().Sub(m.at)
 				add(t.assisted, m.stack, e.Time().Sub(m.at))
 			}
 		case strings.HasPrefix(x.Name, "stop-the-world") && t.paused != 0:
@@ -207,6 +245,7 @@ func (t *traceReader) goroutine(e trace.Event, x trace.StateTransition) {
 		if at, ok := t.runs[id]; ok {
 			delete(t.runs, id)
 			t.s.Running += now.Sub(at)
+			t.slice(now).Running += now.Sub(at)
 			if to == trace.GoRunnable {
 				add(t.ran, x.Stack, now.Sub(at))
 			}
@@ -216,6 +255,8 @@ func (t *traceReader) goroutine(e trace.Event, x trace.StateTransition) {
 	case trace.GoRunning:
 		if at, ok := t.ready[id]; ok && from == trace.GoRunnable {
 			t.s.Ready.add(now.Sub(at))
+			x := t.slice(now)
+			x.Ready = max(x.Ready, now.Sub(at))
 		}
 		delete(t.ready, id)
 		t.runs[id] = now

@@ -266,7 +266,7 @@ func TestTLS(t *testing.T) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}}
 		}), want: []string{"critical OCSP staple must-staple"}},
 
-		{name: "wants a client certificate", config: good(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), want: []string{"major client certificate without a certificate of the client"}, step: "client certificate     demanded"},
+		{name: "wants a client certificate", config: good(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), want: []string{"major client certificate without a certificate of the client"}, step: "demanded"},
 		{name: "wants one with TLS 1.2", config: good(func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.RequireAnyClientCert, tls.VersionTLS12 }), want: []string{"major client certificate without a certificate of the client"}, step: "1: server, signed by Intermediate"},
 		{name: "asks for one", config: good(func(c *tls.Config) { c.ClientAuth = tls.RequestClientCert }), step: "asked for, not demanded"},
 
