@@ -30,10 +30,13 @@ test('points break a curve where nothing was heard', () => {
 // A gateway of answers, one for each question; the last question has none, and waits until it is given up.
 function gateway(answers) {
   const asked = [];
+  const signals = [];
   return {
     asked,
+    signals,
     get: (path, signal) => {
       asked.push(path);
+      signals.push(signal);
       const a = answers.shift();
       if (a instanceof Error) return Promise.reject(a);
       if (a) return Promise.resolve(a);
@@ -58,6 +61,7 @@ async function play(answers, questions) {
   live.start(); // once is enough
   await done;
   live.stop({ kind: 'paused' });
+  assert.ok(api.signals.at(-1).aborted, 'the question that waits is not given up');
   return { asked: api.asked, told, live };
 }
 

@@ -38,7 +38,7 @@ class Bars {
   }
 
   mark(name: string): void {
-    for (const [n, r] of this.rows) attr(r.row, 'aria-selected', n === name ? 'true' : null);
+    for (const [n, r] of this.rows) attr(r.row, 'aria-current', n === name ? 'true' : null);
   }
 
   update(list: readonly Count[]): void {

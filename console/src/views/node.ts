@@ -90,20 +90,22 @@ export function nodeView(app: App): View {
   const drain = h('button', { type: 'button', class: 'danger', click: () => {
     if (!drainLength.reportValidity()) return;
     const length = Number(drainLength.value);
+    const lengthText = length < 60 ? length + ' s' : span(length * 1000);
+    const draining = latest?.draining === true;
     const conns = count(latest?.conns ?? 0, 'connection');
     ask({
-      title: latest?.draining ? 'Change the drain?' : 'Drain this node?',
-      act: latest?.draining ? 'Change it' : 'Drain',
+      title: draining ? 'Shorten the drain?' : 'Drain this node?',
+      act: draining ? 'Shorten it' : 'Drain',
       body: [
-        h('p', {}, 'No new connections are taken from now on, and /readyz says so.'),
+        h('p', {}, draining ? 'It is under way: it can be made shorter, and not longer.' : 'No new connections are taken from now on, and /readyz says so.'),
         h('p', {}, length > 0
-          ? `${conns} will be closed, spread evenly over ${span(length * 1000)}, and each client is told when to come back elsewhere.`
+          ? `${conns} will be closed, spread evenly over ${lengthText}, and each client is told when to come back elsewhere.`
           : `${conns} will be closed at once: their clients come back all together.`),
         h('p', {}, 'Then the process ends, as after SIGTERM. This cannot be taken back.'),
       ],
       async run() {
         await app.api.post('drain', { length_s: length });
-        say('The drain has begun.');
+        say(draining ? 'The drain is shorter now.' : 'The drain has begun.');
       },
     });
   } }, 'Drain…');
