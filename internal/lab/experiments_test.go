@@ -78,6 +78,12 @@ func TestLifecycle(t *testing.T) {
 	t.Parallel()
 	x := tiny(t, "lifecycle", 10)
 	wants(t, x, map[string]Verdict{"http-idle-timeout": HoldsInPart, "upgrade-takes-over": Holds, "close-calls-onclose": DoesNotHold, "underlying-tcp": HoldsInPart})
+	limit := x.Tables[1].Rows[limitTrigger]
+	for i, kind := range lifecycleKinds {
+		if limit[1+i].Value == nil {
+			t.Errorf("%s: a connection without a request stands beyond its limit", kind)
+		}
+	}
 	for _, row := range x.Tables[0].Rows {
 		goroutines, descriptors := *row[2].Value, *row[3].Value
 		gone := row[1].Text == "peer gone"

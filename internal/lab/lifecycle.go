@@ -176,6 +176,8 @@ var triggers = []trigger{
 	}},
 	{"the server closes its connections", serverConfig{}, func(ctx context.Context, p *Process, _ clients) error { return p.Ask(ctx, "close", nil, nil) }},
 	{"the server shuts down", serverConfig{}, func(ctx context.Context, p *Process, _ clients) error { return p.Ask(ctx, "shutdown", nil, nil) }},
+	{"accepted, and no request comes, default settings", serverConfig{}, nil},
+	{"accepted, and no request comes, a limit of 400 ms", serverConfig{Header: brief}, nil},
 }
 
 // What the claims need of the triggers, by index.
@@ -186,6 +188,8 @@ const (
 	silenceTrigger = 3
 	frameTrigger   = 4
 	closeTrigger   = 6
+	muteTrigger    = 8
+	limitTrigger   = 9
 )
 
 // triggered is what came of one trigger on one kind of server.
@@ -213,7 +217,7 @@ func lifecycleTriggers(ctx context.Context, r *Run) (f lifecycleFigures, err err
 				turns <- struct{}{}
 				defer func() { <-turns }()
 				r.Log("%s: %s", kind, g.name)
-				x.took, x.state, x.err = tryTrigger(ctx, r, kind, g, n)
+				x.took, x.state, x.err = tryTrigger(ctx, r, kind, g, i < muteTrigger, n)
 			})
 		}
 	}
@@ -253,14 +257,15 @@ func applies(i int, kind string) bool {
 	switch kind {
 	case kindHTTP: // it has no frames, no limit but those of http.Server, and no list of its connections
 		return i != frameTrigger && i != silenceTrigger && i != closeTrigger
-	case kindLongwire: // it is not on an http.Server
-		return i != idleTrigger && i != readTrigger
+	case kindLongwire: // it is not on an http.Server, and its limit for requests, 5 s by default, is longer than we watch
+		return i != idleTrigger && i != readTrigger && i != muteTrigger
 	}
 	return true
 }
 
-// tryTrigger says how long it took until the server had ended all of n connections; below 0 where one stands still.
-func tryTrigger(ctx context.Context, r *Run, kind string, g trigger, n int) (took time.Duration, s serverState, err error) {
+// tryTrigger says how long it took until the server had ended all of n connections; below 0 where one stands still. Without
+// ask, they send no request.
+func tryTrigger(ctx context.Context, r *Run, kind string, g trigger, ask bool, n int) (took time.Duration, s serverState, err error) {
 	g.config.Kind = kind
 	p, err := r.Start(ctx, "server", g.config, nil)
 	if err != nil {
@@ -268,7 +273,10 @@ func tryTrigger(ctx context.Context, r *Run, kind string, g trigger, n int) (too
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	begin := upgrade("")
-	if kind == kindHTTP {
+	switch {
+	case !ask:
+		begin = nil
+	case kind == kindHTTP:
 		begin = get
 	}
 	c, err := dial(ctx, p.Addr(), n, begin)

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -200,7 +201,8 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// ReadReport reads what WriteJSON wrote.
+// ReadReport reads what WriteJSON wrote. What it returns is whole: it has no empty places, and tables whose rows are as long
+// as their columns.
 func ReadReport(from io.Reader) (*Report, error) {
 	r := new(Report)
 	if err := json.NewDecoder(io.LimitReader(from, 256<<20)).Decode(r); err != nil {
@@ -209,5 +211,33 @@ func ReadReport(from io.Reader) (*Report, error) {
 	if r.Form != Form {
 		return nil, fmt.Errorf("read a report of the lab: its format is %q: want %q", r.Form, Form)
 	}
+	for _, e := range r.Experiments {
+		if err := e.check(); err != nil {
+			return nil, fmt.Errorf("read a report of the lab: %w", err)
+		}
+	}
 	return r, nil
+}
+
+// check says what is not whole in a result that was read.
+func (x *Result) check() error {
+	if x == nil {
+		return errors.New("an experiment is empty")
+	}
+	for _, t := range x.Tables {
+		if t == nil {
+			return fmt.Errorf("experiment %q: a table is empty", x.Name)
+		}
+		for i, row := range t.Rows {
+			if len(row) != len(t.Columns) {
+				return fmt.Errorf("experiment %q, table %q: row %d has %d cells: want %d", x.Name, t.Title, i+1, len(row), len(t.Columns))
+			}
+		}
+	}
+	for _, s := range x.Series {
+		if s == nil {
+			return fmt.Errorf("experiment %q: a curve is empty", x.Name)
+		}
+	}
+	return nil
 }

@@ -37,6 +37,8 @@ type serverConfig struct {
 	Kind string
 	// Idle and Read are net/http's IdleTimeout and ReadTimeout.
 	Idle, Read time.Duration
+	// Header is how long a request may take: net/http's ReadHeaderTimeout, Longwire's HandshakeTimeout. 0 is none, and 30 s.
+	Header time.Duration
 	// Silence is how long a client may be silent: gorilla's read deadline, Longwire's heartbeat timeout. 0 leaves what is
 	// the default, which for gorilla is none.
 	Silence time.Duration
@@ -77,7 +79,7 @@ type goServer struct {
 	upgrader websocket.Upgrader
 	pool     sync.Pool // of *[]byte
 
-	hijacked, handled atomic.Int64
+	hijacked, known, handled atomic.Int64 // conns given away by net/http, those of them that came into conns, calls of the close handler
 
 	mu    sync.Mutex
 	conns map[*websocket.Conn]bool // guarded by mu
@@ -90,7 +92,7 @@ func newGoServer(c serverConfig) (*subject, error) {
 	if c.Kind == kindPooled {
 		g.upgrader.ReadBufferSize, g.upgrader.WriteBufferPool = 1024, new(sync.Pool)
 	}
-	g.server = &http.Server{Handler: g, IdleTimeout: c.Idle, ReadTimeout: c.Read, ConnState: func(_ net.Conn, s http.ConnState) {
+	g.server = &http.Server{Handler: g, IdleTimeout: c.Idle, ReadTimeout: c.Read, ReadHeaderTimeout: c.Header, ConnState: func(_ net.Conn, s http.ConnState) {
 		if s == http.StateHijacked {
 			g.hijacked.Add(1)
 		}
@@ -113,6 +115,12 @@ func (g *goServer) ask(ctx context.Context, what string, _ json.RawMessage) (any
 		_, has := reflect.TypeFor[*websocket.Conn]().MethodByName("OnClose")
 		return serverState{Hijacked: int(g.hijacked.Load()), CloseHandlers: int(g.handled.Load()), OnClose: has}, nil
 	case "close": // by the server, as an application does
+		// A client has its answer a moment before the handler has the connection.
+		for late := time.Now().Add(answerLimit); g.known.Load() < g.hijacked.Load() && time.Now().Before(late); {
+			if err := pause(ctx, time.Millisecond); err != nil {
+				return nil, err
+			}
+		}
 		g.closeAll()
 		return nil, nil
 	case "shutdown":
@@ -154,6 +162,7 @@ func (g *goServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	g.conns[conn] = true
 	g.mu.Unlock()
+	g.known.Add(1)
 	if g.config.Kind == kindPooled {
 		go g.serve(conn, g.exchangePooled) // the handler returns, and net/http's part of the stack with it
 		return
@@ -214,8 +223,11 @@ func newLongwireServer(c serverConfig) (*subject, error) {
 	if c.Silence > 0 {
 		e.Heartbeat.Ping = c.Silence * 4 / 5
 	}
+	if c.Header == 0 {
+		c.Header = 30 * time.Second // conns that are only accepted are looked at for a while
+	}
 	g, err := longwire.New(longwire.Config{
-		Addr: "127.0.0.1:0", Endpoints: []longwire.Endpoint{e}, MaxConns: c.MaxSize, HandshakeTimeout: 30 * time.Second,
+		Addr: "127.0.0.1:0", Endpoints: []longwire.Endpoint{e}, MaxConns: c.MaxSize, HandshakeTimeout: c.Header,
 		MaxMemory: -1, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
