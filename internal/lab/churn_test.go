@@ -46,6 +46,10 @@ func TestMillionVerdicts(t *testing.T) {
 			s := &soaked{kind: []string{naiveGateway, mendedGateway, kindLongwire}[i], conns: 10_000, alive: g.alive, peak: uint64(10_000 * g.each),
 				began: Sample{Collections: 5}, last: Sample{Collections: 5 + g.gcs, At: time.Duration(g.minutes * float64(time.Minute))}}
 			s.last.Pauses = g.pause * time.Duration(s.last.Collections)
+			s.forced = []float64{100, g.pause.Seconds() * 1e3, 0}
+			if i == 2 {
+				s.forced[1] = 0.02
+			}
 			for k := range 100 {
 				s.resident = append(s.resident, Point{float64(k), 1000 * (1 + g.swing*float64(k%2))})
 			}
@@ -75,6 +79,9 @@ func TestMillionVerdicts(t *testing.T) {
 		{"gc-pause", make3(usual), DoesNotHold}, // 10 ms at most
 		{"gc-pause", but(0, func(g *gateway) { g.pause = 40 * time.Millisecond }), Holds},
 		{"gc-pause", but(0, func(g *gateway) { g.pause = time.Millisecond }), NotShown}, // 100 ms at most
+		{"gc-pause", but(2, func(g *gateway) { g.pause = 0 }), DoesNotHold},
+		{"gc-pause", both(func(n, m *gateway) { n.pause, m.pause = 59*time.Microsecond, 59*time.Microsecond }), DoesNotHold}, // as Longwire's
+		{"gc-pause", both(func(n, m *gateway) { n.pause, m.pause = time.Millisecond, 59*time.Microsecond }), NotShown},
 		{"survival", make3(usual), HoldsInPart},
 		{"survival", but(0, func(g *gateway) { g.alive = 8000 }), Holds},
 		{"survival", but(1, func(g *gateway) { g.alive = 9000 }), DoesNotHold},
@@ -96,7 +103,7 @@ func TestMillionVerdicts(t *testing.T) {
 		t.Errorf("10 samples: %v", got)
 	}
 	none := make3(usual)
-	none[0].last.Collections = 0
+	none[0].forced = nil
 	if got := verdictOf(t, judgeMillion(none), "gc-pause"); got != NotShown {
 		t.Errorf("no collection: %v", got)
 	}
