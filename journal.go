@@ -398,6 +398,9 @@ var callKinds = [...]journal.Kind{
 }
 
 func (h host) Called(i uint32, c session.Call) {
+	if h.conn[i].flags&stateUpgraded == 0 {
+		return // the reply found that the conn is over, and its end was told
+	}
 	e := h.note(i, callKinds[c.Method])
 	if e == nil {
 		return

@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/config"
@@ -41,7 +42,7 @@ func newServeSpans(s *config.Serve, log *slog.Logger, gateway func() *longwire.G
 	}
 	t := &serveSpans{gateway: gateway, share: sampling.Share(s.TraceSampling), slow: time.Duration(s.SlowCall)}
 	t.spare = sync.Pool{New: func() any { return new(longwire.Entry) }}
-	t.tail = sampling.NewTail(sampling.Bounds{}, func(*longwire.Entry) int { return 256 }, func(e *longwire.Entry) { t.spare.Put(e) })
+	t.tail = sampling.NewTail(sampling.Bounds{}, func(*longwire.Entry) int { return int(unsafe.Sizeof(longwire.Entry{})) }, func(e *longwire.Entry) { t.spare.Put(e) })
 	t.exporter, err = otlp.New(otlp.Options{URL: s.OTLPEndpoint, Headers: headers, Resource: resource, Scope: "longwire", Version: b.Version, Log: log})
 	return t, err
 }

@@ -15,7 +15,7 @@ type Options struct {
 	Tracks int
 	// Size is the entries that wait in one track, a power of two. Zero means 2048, which are half a megabyte.
 	Size int
-	// Gather is how long entries gather between two calls of Handle, so that a busy loop wakes nobody for each. Zero means 5 ms.
+	// Gather is how long entries gather between two calls of Handle, so that a busy loop wakes nobody for each. Zero means 20 ms.
 	Gather time.Duration
 	// Handle has the entries, those of one conn in order. It is called by one goroutine, and may block: entries are lost then,
 	// and nothing else. They are lent.
@@ -43,7 +43,7 @@ func New(o Options) *Journal {
 		o.Size = 2048
 	}
 	if o.Gather == 0 {
-		o.Gather = 5 * time.Millisecond
+		o.Gather = 20 * time.Millisecond
 	}
 	j := &Journal{o: o, wake: make(chan struct{}, 1), stop: make(chan struct{}), upTo: make([]uint64, o.Tracks)}
 	for range o.Tracks {

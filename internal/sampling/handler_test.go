@@ -238,3 +238,27 @@ func TestHandlerParallel(t *testing.T) {
 		t.Errorf("%d lines were written, stats are %+v", got, s)
 	}
 }
+
+// BenchmarkDropped is a line that is held back, and dropped when its trace is over: a quarter of four.
+func BenchmarkDropped(b *testing.B) {
+	h := New(slog.NewJSONHandler(io.Discard, nil), Options{})
+	line, n := new(told), uint64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		*line = told{t: Trace{ID: id(n / 4), First: n%4 == 0, Last: n%4 == 3}}
+		say(b, h, line)
+		n++
+	}
+}
+
+// BenchmarkWritten is the same line in the share that is written.
+func BenchmarkWritten(b *testing.B) {
+	h := New(slog.NewJSONHandler(io.Discard, nil), Options{Share: 1})
+	line, n := new(told), uint64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		*line = told{t: Trace{ID: id(n / 4), First: n%4 == 0, Last: n%4 == 3}}
+		say(b, h, line)
+		n++
+	}
+}
