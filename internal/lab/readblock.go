@@ -32,7 +32,13 @@ func readblockExperiment() Experiment {
 			// Longer than Go's keepalive takes: 15 s of silence and 9 probes, one every 15 s.
 			f, err := readFromTheGone(ctx, r.Log, readPlan{peers: min(r.Of(50), 300), limit: 5 * time.Second, window: 165 * time.Second, probe: time.Second})
 			f.tell(r)
-			return err
+			if err != nil {
+				return err // whoever has not ended yet may still do
+			}
+			for _, j := range f.judge() {
+				r.Verdict(j.id, j.verdict, j.sentence)
+			}
+			return nil
 		},
 	}
 }
@@ -419,7 +425,7 @@ func (f *readFigures) dialNowhere(ctx context.Context, a *abyss, limit time.Dura
 	return nil
 }
 
-// tell writes tables, figures and verdicts.
+// tell writes tables and figures.
 func (f *readFigures) tell(r *Run) {
 	r.Note("%d peers of each kind at each server; peers vanish: %s. Watched for %.0f s.", f.plan.peers, f.how, f.elapsed.Seconds())
 	t := r.Table("Reads of peers, by how the server ends them", "server", "peers", "connections", "reads left at the end", "ended after, median", "the last", "how they ended")
@@ -454,9 +460,6 @@ func (f *readFigures) tell(r *Run) {
 			return percent(lost * float64(x[k].left()) / float64(x[k].conns))
 		}
 		e.Row(every.name, kept("bare", frozen), kept("default", vanished), kept("longwire", frozen))
-	}
-	for _, j := range f.judge() {
-		r.Verdict(j.id, j.verdict, j.sentence)
 	}
 	for i, id := range f.ids {
 		for k := range fates {

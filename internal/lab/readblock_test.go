@@ -110,10 +110,9 @@ func TestReadblock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := planted("readblock")
-	f.tell(r)
-	if len(r.out.Verdicts) != len(claimsOf("readblock")) {
-		t.Errorf("%d verdicts on %d claims", len(r.out.Verdicts), len(claimsOf("readblock")))
+	f.tell(planted("readblock"))
+	if n := len(f.judge()); n != len(claimsOf("readblock")) {
+		t.Errorf("%d verdicts on %d claims", n, len(claimsOf("readblock")))
 	}
 	for _, c := range certain {
 		if c.k == vanished && !f.vanish {
