@@ -59,8 +59,11 @@ func (g *Gateway) openJournal() {
 		return
 	}
 	g.traces = journal.NewIDs()
-	line := &entryLine{g: g}
+	line, ends := &entryLine{g: g}, recentEnds{traces: make(map[uint64][16]byte)}
 	g.journal = journal.New(journal.Options{Tracks: len(g.loops.Loops()), Handle: func(entries []Entry) {
+		if g.config.Tracer != nil {
+			ends.join(entries)
+		}
 		if c.Entries != nil {
 			c.Entries(entries)
 		}
@@ -68,6 +71,30 @@ func (g *Gateway) openJournal() {
 			g.write(line, &entries[i])
 		}
 	}})
+}
+
+// recentEnds are the traces of conns that brought one and ended a moment ago: by the time that the kernel tells of the end, the
+// conn is nobody's any more.
+type recentEnds struct {
+	traces map[uint64][16]byte // by conn
+	order  [4096]uint64        // conns, the oldest at next
+	next   int
+}
+
+// join gives what the kernel tells of conns their traces.
+func (r *recentEnds) join(entries []Entry) {
+	for i := range entries {
+		switch e := &entries[i]; {
+		case e.Kind == journal.KindKernel:
+			if t, ok := r.traces[e.Conn]; ok {
+				e.Trace, e.Parent = t, [8]byte{}
+			}
+		case e.Kind == journal.KindEnded && e.Flags&journal.FlagParent != 0:
+			delete(r.traces, r.order[r.next])
+			r.traces[e.Conn], r.order[r.next] = e.Trace, e.Conn
+			r.next = (r.next + 1) % len(r.order)
+		}
+	}
 }
 
 // write writes an entry to the log, by way of line, which is the caller's.
@@ -382,7 +409,7 @@ func (g *Gateway) noteKernel(conn uint64, at time.Time, k *KernelEnd) {
 		return
 	}
 	e := Entry{At: at.UnixNano(), Conn: conn, Kind: journal.KindKernel, Endpoint: journal.NoEndpoint, Code: uint32(k.Err)}
-	e.Trace, e.Parent = g.traces.Trace(conn) // as far as the client did not bring one
+	e.Trace, e.Parent = g.traces.Trace(conn) // unless the client brought one: see recentEnds
 	e.SetName(g.words().Verdict(k.Verdict))
 	if k.Err != 0 {
 		e.Flags |= journal.FlagFailed

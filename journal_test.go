@@ -320,6 +320,30 @@ func TestJournalLines(t *testing.T) {
 	}
 }
 
+// TestRecentEnds: what the kernel tells is in the trace of its conn, whether the client brought that or not.
+func TestRecentEnds(t *testing.T) {
+	r := recentEnds{traces: make(map[uint64][16]byte)}
+	ended := func(conn uint64, f journal.Flags) {
+		r.join([]Entry{{Kind: journal.KindEnded, Conn: conn, Trace: [16]byte{byte(conn), 1}, Flags: f}})
+	}
+	told := func(conn uint64) [16]byte {
+		list := []Entry{{Kind: journal.KindKernel, Conn: conn, Trace: [16]byte{9}}}
+		r.join(list)
+		return list[0].Trace
+	}
+	ended(1, journal.FlagParent)
+	ended(2, 0)
+	if told(1) != ([16]byte{1, 1}) || told(2) != ([16]byte{9}) || told(3) != ([16]byte{9}) {
+		t.Errorf("the kernel's word is in %x, %x and %x", told(1), told(2), told(3))
+	}
+	for n := range uint64(2 * len(r.order)) {
+		ended(100+n, journal.FlagParent)
+	}
+	if len(r.traces) != len(r.order) || told(1) != ([16]byte{9}) {
+		t.Errorf("%d traces are kept, want %d", len(r.traces), len(r.order))
+	}
+}
+
 // TestJournalKernelOnly: the log has what the kernel told, and nothing else about conns.
 func TestJournalKernelOnly(t *testing.T) {
 	b := new(logBuffer)
