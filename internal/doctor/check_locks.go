@@ -14,7 +14,7 @@ var lockCheck = Check{
 	Name: "locks and scheduling",
 	Skip: func(e *Evidence) string {
 		if len(e.Locks) == 0 && e.Schedule == nil && len(e.Runtime) < 2 {
-			return "there is no execution trace (net/http/pprof serves it; --trace says how long), and neither a mutex nor a block profile: have the program call runtime.SetMutexProfileFraction(100) and runtime.SetBlockProfileRate(100000), each at little cost"
+			return "there is no execution trace (net/http/pprof serves it), and neither a mutex nor a block profile: have the program call runtime.SetMutexProfileFraction(100) and runtime.SetBlockProfileRate(100000), each at little cost"
 		}
 		return ""
 	},
@@ -179,7 +179,7 @@ func askMutexTotal(e *Evidence) []Finding {
 		Severity: Minor, Confidence: 0.9, rank: 30,
 		Sentence: fmt.Sprintf("goroutines queue for locks: %.1f wait at any time; the figures do not say where", mean),
 		Evidence: []string{fmt.Sprintf("%s of waiting in %s", (b.MutexWait - a.MutexWait).Round(time.Millisecond), span.Round(time.Millisecond))},
-		Advice:   "have the program call runtime.SetMutexProfileFraction(100), or let the doctor take an execution trace (--trace 1s), and look again",
+		Advice:   "have the program call runtime.SetMutexProfileFraction(100), or let the doctor take an execution trace (net/http/pprof serves it), and look again",
 	}}
 }
 

@@ -38,7 +38,7 @@ type Collector struct {
 	// Metrics are addresses at which the target serves figures of pools and of its runtime: /debug/vars, or the text format of
 	// Prometheus. Without any, /debug/vars and /metrics beside its /debug/pprof are tried.
 	Metrics []string
-	// NoTrace says that no execution trace is to be taken. Otherwise one is, of a tenth of For and at most a second.
+	// NoTrace says that no execution trace is to be taken. Otherwise one is, of a twentieth of For and at most half a second.
 	NoTrace bool
 	// Settings are what is known of the target's database pools.
 	Settings PoolSettings
@@ -51,7 +51,7 @@ type Collector struct {
 // The share of the target's CPU that looking at it may take, and of that what forced collections may.
 const (
 	costShare = 0.02
-	gcShare   = 0.012
+	gcShare   = 0.01
 )
 
 func (c *Collector) say(format string, args ...any) {
@@ -227,7 +227,7 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 	// The first look tells what the others will cost.
 	b, err := p.get(ctx, "heap", url.Values{"debug": {"1"}})
 	if err != nil {
-		if ctx.Err() == nil && c.collectVars(ctx, e, p, u, pid) {
+		if p.status == http.StatusNotFound && c.collectVars(ctx, e, p, u, pid) {
 			return nil
 		}
 		if errors.Is(err, errNoProfile) {
@@ -259,7 +259,7 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 	pl := c.plan(m, len(b)+size/3)
 	traced := time.Duration(0)
 	if !c.NoTrace {
-		traced = min(time.Second, c.For/10)
+		traced = min(time.Second/2, c.For/20)
 		pl.text += fmt.Sprintf(", and an execution trace of %s at the end, which slows the program by a few percent while it runs", traced)
 	}
 	c.say("looking at %s for %s: %s", e.Target, c.For, pl.text)

@@ -33,6 +33,7 @@ type profiler struct {
 	client *http.Client
 	most   int64 // bytes of one answer
 	spent  time.Duration
+	status int // of the last answer to get, 0 where there was none
 }
 
 // parseTarget makes the address of /debug/pprof of what a person writes: http://host:port, host:port, or a longer URL.
@@ -87,10 +88,12 @@ func (p *profiler) get(ctx context.Context, name string, query url.Values) ([]by
 	}
 	begin := time.Now()
 	defer func() { p.spent += time.Since(begin) }()
+	p.status = 0
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return nil, p.connectError(err)
 	}
+	p.status = resp.StatusCode
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, p.most+1))
 	switch {

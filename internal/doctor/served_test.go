@@ -1,11 +1,18 @@
 package doctor
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -73,4 +80,56 @@ func FuzzServed(f *testing.F) {
 			}
 		}
 	})
+}
+
+// varsHandler is what expvar serves, with a pool.
+func varsHandler(w http.ResponseWriter, _ *http.Request) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	_ = json.NewEncoder(w).Encode(map[string]any{"memstats": m, "orders": map[string]any{"MaxOpenConnections": 5, "OpenConnections": 2, "InUse": 1, "Idle": 1, "WaitCount": 0, "WaitDuration": 0}})
+}
+
+// TestCollectServed looks at a program that serves profiles, figures and traces, and at one that serves figures only.
+func TestCollectServed(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/vars", varsHandler)
+	figures := httptest.NewServer(mux)
+	defer figures.Close()
+	all := http.NewServeMux()
+	all.HandleFunc("/debug/pprof/", pprof.Index)
+	all.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	all.HandleFunc("/debug/vars", varsHandler)
+	both := httptest.NewServer(all)
+	defer both.Close()
+
+	defer runtime.SetMutexProfileFraction(runtime.SetMutexProfileFraction(1))
+	var said []string
+	e, err := (&Collector{Root: fstest.MapFS{}, For: time.Second, Say: func(s string) { said = append(said, s) }}).Collect(t.Context(), both.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(e.Pools) != len(e.Heap) || e.Pools[0].Name != "orders" || e.Schedule == nil || e.Schedule.Span <= 0 || len(e.Locks) == 0 {
+		t.Errorf("%d pools, %d heap profiles, schedule %+v, %d profiles of locks", len(e.Pools), len(e.Heap), e.Schedule, len(e.Locks))
+	}
+	if text := strings.Join(said, "\n"); !strings.Contains(text, "an execution trace of 50ms") {
+		t.Errorf("before it began it said %q", text)
+	}
+	if e, err = (&Collector{Root: fstest.MapFS{}, For: time.Second, NoTrace: true, Metrics: []string{figures.URL + "/debug/vars"}}).Collect(t.Context(), both.URL); err != nil || len(e.Pools) != len(e.Heap) || e.Schedule != nil {
+		t.Errorf("with another address and without a trace: %+v, %v", e, err)
+	}
+
+	e, err = (&Collector{Root: fstest.MapFS{}, For: time.Second}).Collect(t.Context(), figures.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(e.Memory) != 12 || len(e.Pools) != 12 || e.Memory[0].HeapAlloc == 0 || !strings.Contains(strings.Join(e.Notes, "\n"), "no line can be named") {
+		t.Errorf("%d memory statistics, %d pools, notes %q", len(e.Memory), len(e.Pools), e.Notes)
+	}
+	for _, bad := range []string{"nothing", figures.URL + "/none"} {
+		_, err := (&Collector{Root: fstest.MapFS{}, For: time.Second, Metrics: []string{bad}}).Collect(t.Context(), both.URL)
+		var de *Error
+		if err == nil || !errors.As(err, &de) || de.Hint == "" {
+			t.Errorf("metrics %q: %v", bad, err)
+		}
+	}
 }
