@@ -18,7 +18,7 @@ var page []byte
 // TestBrowser has a page of the gateway's own talk to it in Chromium, and reads what the page has written. The
 // page's load event waits for an image that comes when the page says that it is done.
 func TestBrowser(t *testing.T) {
-	b := browsertest.Start(t).Page()
+	b := browsertest.Start(t).Page(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	done := make(chan struct{})

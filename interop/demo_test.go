@@ -21,7 +21,7 @@ var demoChannels = longwire.ChannelOptions{SubscribeForClient: true, SubscribeFo
 func TestDemo(t *testing.T) {
 	g := serve(t, longwire.Config{HTTP: demo.Handler(), Endpoints: []longwire.Endpoint{longwire.Centrifuge(centrifugePath)},
 		Channels: demoChannels, Sessions: longwire.Sessions{Insecure: true}})
-	b := browsertest.Start(t).Page()
+	b := browsertest.Start(t).Page(t)
 	b.Driver(demoDriver)
 	b.Navigate("http://" + g.Addr().String() + demo.Prefix)
 	b.Want(`return document.title`, "Longwire: try it")

@@ -14,9 +14,9 @@ var (
 )
 
 // open is a new page. name is what it is called in the room.
-func open(b *browsertest.Browser, url, name string) *browsertest.Page {
-	p := b.Page()
-	p.T.Helper()
+func open(t *testing.T, b *browsertest.Browser, url, name string) *browsertest.Page {
+	t.Helper()
+	p := b.Page(t)
 	// That is how Chromium tells of an attempt to connect that failed or was given up. There are to be some.
 	p.Expected = []string{"WebSocket connection to '"}
 	p.Driver(driver)
@@ -69,9 +69,9 @@ func TestPage(t *testing.T) {
 	site := "http://" + addr + "/"
 	b := browsertest.Start(t)
 	// The cable of this window is out until the end: the others do not notice.
-	three := open(b, site, "Lynx")
+	three := open(t, b, site, "Lynx")
 	three.Want(`click('pull'); await shows('#cable-text', 'out:'); return document.getElementById('pull').disabled`, "true")
-	one, two := open(b, site, "Otter"), open(b, site, "Heron")
+	one, two := open(t, b, site, "Otter"), open(t, b, site, "Heron")
 	photograph(one, "1-new", false)
 
 	one.Want(`say('hello', 'grüße, κόσμε'); await shows('#lines .own', 'κόσμε'); return said('#pending')`, "")
@@ -105,7 +105,7 @@ func TestPage(t *testing.T) {
 	}
 
 	// A page that comes later sees what was said before. On a small screen nothing is wider than it.
-	late := open(b, site, "Newt")
+	late := open(t, b, site, "Newt")
 	late.Size(390, 844)
 	late.Want(`await shows('#lines', 'mine, 2'); return said()`, "hello grüße, κόσμε missed 1 missed 2 missed 3 mine, 0 mine, 1 mine, 2")
 	late.Want(`return document.documentElement.scrollWidth`, "390")

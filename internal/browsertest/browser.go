@@ -6,19 +6,22 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"testing"
 	"time"
 )
 
-// patience bounds everything that a browser does for one test.
-const patience = 3 * time.Minute
+// patience bounds each thing that a browser does.
+const patience = 2 * time.Minute
 
-// Browser is one Chromium. It and its pages belong to the goroutine of the test that started it, and end with the test.
+// Browser is one Chromium. It is for one goroutine at a time, that of the test that started it or of one below it, and ends
+// with the test that started it.
 type Browser struct {
-	t     *testing.T
 	in    *os.File
+	pipe  *os.File // what out reads
 	out   *bufio.Reader
 	id    int
 	pages map[string]*Page // by session
@@ -45,7 +48,7 @@ func Start(t *testing.T) *Browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithCancel(context.Background())
 	// A page is never slowed down because another stands before it.
 	cmd := exec.CommandContext(ctx, name, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
@@ -58,15 +61,18 @@ func Start(t *testing.T) *Browser {
 		t.Fatal(err)
 	}
 	_, _ = theirs.Close(), theirsOut.Close()
-	_ = out.SetReadDeadline(time.Now().Add(patience))
-	b := &Browser{t: t, in: in, out: bufio.NewReaderSize(out, 1<<20), pages: make(map[string]*Page)}
+	b := &Browser{in: in, pipe: out, out: bufio.NewReaderSize(out, 1<<20), pages: make(map[string]*Page)}
 	t.Cleanup(func() {
 		// Killed, it would leave processes behind that still write to its directory.
+		_ = out.SetReadDeadline(time.Now().Add(patience))
 		_, err := in.WriteString(`{"id":0,"method":"Browser.close"}` + "\x00")
 		for err == nil {
 			_, err = b.out.ReadBytes(0)
 		}
 		_, _ = in.Close(), out.Close()
+		if !errors.Is(err, io.EOF) {
+			cancel() // it does not end by itself
+		}
 		_ = cmd.Wait() // it was asked to end
 		cancel()
 	})
@@ -75,8 +81,9 @@ func Start(t *testing.T) *Browser {
 
 // call carries out one method of the debugging protocol, of a page's session or of the browser (""), and decodes its result
 // into result, unless that is nil. What pages tell meanwhile goes to them.
-func (b *Browser) call(session, method string, params map[string]any, result any) {
-	b.t.Helper()
+func (b *Browser) call(t *testing.T, session, method string, params map[string]any, result any) {
+	t.Helper()
+	_ = b.pipe.SetReadDeadline(time.Now().Add(patience))
 	b.id++
 	command := map[string]any{"id": b.id, "method": method}
 	if params != nil {
@@ -90,12 +97,12 @@ func (b *Browser) call(session, method string, params map[string]any, result any
 		_, err = b.in.Write(append(j, 0))
 	}
 	if err != nil {
-		b.t.Fatalf("%s: %v", method, err)
+		t.Fatalf("%s: %v", method, err)
 	}
 	for {
 		raw, err := b.out.ReadBytes(0)
 		if err != nil {
-			b.t.Fatalf("%s: %v", method, err)
+			t.Fatalf("%s: %v", method, err)
 		}
 		var m struct {
 			ID        int
@@ -106,7 +113,7 @@ func (b *Browser) call(session, method string, params map[string]any, result any
 			Error     *struct{ Message string }
 		}
 		if err := json.Unmarshal(raw[:len(raw)-1], &m); err != nil {
-			b.t.Fatalf("%s: %v", method, err)
+			t.Fatalf("%s: %v", method, err)
 		}
 		switch {
 		case m.Method != "":
@@ -115,27 +122,33 @@ func (b *Browser) call(session, method string, params map[string]any, result any
 			}
 		case m.ID != b.id:
 		case m.Error != nil:
-			b.t.Fatalf("%s: %s", method, m.Error.Message)
+			t.Fatalf("%s: %s", method, m.Error.Message)
 		case result == nil:
 			return
 		default:
 			if err := json.Unmarshal(m.Result, result); err != nil {
-				b.t.Fatalf("%s: %v", method, err)
+				t.Fatalf("%s: %v", method, err)
 			}
 			return
 		}
 	}
 }
 
-// Page is a new page, empty, in a window of its own.
-func (b *Browser) Page() *Page {
-	b.t.Helper()
+// Page is a new page, empty, in a window of its own, until t ends.
+func (b *Browser) Page(t *testing.T) *Page {
+	t.Helper()
 	var target struct{ TargetID string }
-	b.call("", "Target.createTarget", map[string]any{"url": "about:blank", "newWindow": true}, &target)
+	b.call(t, "", "Target.createTarget", map[string]any{"url": "about:blank", "newWindow": true}, &target)
 	var attached struct{ SessionID string }
-	b.call("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
-	p := &Page{T: b.t, b: b, session: attached.SessionID}
+	b.call(t, "", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	p := &Page{T: t, b: b, session: attached.SessionID}
 	b.pages[p.session] = p
+	t.Cleanup(func() {
+		if !t.Failed() { // else the browser may not answer any more
+			b.call(t, "", "Target.closeTarget", map[string]any{"targetId": target.TargetID}, nil)
+		}
+		delete(b.pages, p.session)
+	})
 	for _, domain := range []string{"Page", "Runtime", "Log", "Network"} {
 		p.Call(domain+".enable", nil, nil)
 	}

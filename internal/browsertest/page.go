@@ -47,7 +47,7 @@ func (p *Page) told(method string, params json.RawMessage) {
 // Call carries out one method of the debugging protocol, and decodes its result into result, unless that is nil.
 func (p *Page) Call(method string, params map[string]any, result any) {
 	p.T.Helper()
-	p.b.call(p.session, method, params, result)
+	p.b.call(p.T, p.session, method, params, result)
 }
 
 // Driver is a script that each document has from now on before its own, for what a test has in the page.

@@ -118,7 +118,7 @@ func TestConsole(t *testing.T) {
 	}
 	_ = gone.Close()
 
-	p := b.Page()
+	p := b.Page(t)
 	p.Expected = []string{"status of 401"}
 	p.Driver(consoleDriver)
 	p.Navigate("http://" + admin + "/")
@@ -190,7 +190,7 @@ func TestConsolePictures(t *testing.T) {
 
 	awaitConns(t, ctx, admin, *consoleConns)
 
-	p := browsertest.Start(t).Page()
+	p := browsertest.Start(t).Page(t)
 	p.Driver(consoleDriver)
 	p.Size(1280, 800)
 	p.Expected = []string{"status of 401"}
@@ -297,7 +297,7 @@ func TestDevConsole(t *testing.T) {
 		ended <- Main(ctx, Process{Stderr: &log, Args: []string{"serve", "--dev", "--addr", "127.0.0.1:0", "--max-conns", "1000", "--max-memory", "none", "--drain", "0s"}})
 	}()
 	site := "http://" + awaitLog(t, &log, listeningAt) + "/"
-	p := b.Page()
+	p := b.Page(t)
 	p.Driver(consoleDriver)
 	p.Navigate(site)
 	p.Want(`await shows('#status', 'live'); await view('about'); return getComputedStyle($('#sign-out')).display + [...document.querySelectorAll('#main a')].map((a) => a.href).join()`, "none"+site+"demo/")

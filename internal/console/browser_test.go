@@ -58,6 +58,19 @@ const driver = `
 	};
 `
 
+// TestPage uses the page in one browser.
+func TestPage(t *testing.T) {
+	b := browsertest.Start(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *browsertest.Browser)
+	}{
+		{"looks", looks}, {"sign in", signIn}, {"lost", lost}, {"sessions", sessions}, {"why", why}, {"by hand", byHand}, {"quiet updates", quietUpdates}, {"keys", keys},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, b) })
+	}
+}
+
 // views are all of them, with a text that each shows when it has its figures.
 var views = []struct{ name, selector, text string }{
 	{"node", ".tiles", "1,000"}, {"states", ".diagram", "990"}, {"ends", "table.bars", "heartbeat timeout"}, {"sessions", "#main tbody", "client-0000000"},
@@ -65,9 +78,9 @@ var views = []struct{ name, selector, text string }{
 }
 
 // open opens the console of m, which lets everybody in.
-func open(t *testing.T, m *mock) *browsertest.Page {
+func open(t *testing.T, b *browsertest.Browser, m *mock) *browsertest.Page {
 	t.Helper()
-	p := browsertest.Start(t).Page()
+	p := b.Page(t)
 	p.Driver(driver)
 	p.Size(1280, 900)
 	p.Navigate(m.URL + "/")
@@ -94,8 +107,8 @@ func push(t *testing.T, m *mock) {
 	}
 }
 
-// TestLooks has every view in both themes and three widths: nothing is wider than the page, too faint, or without a name.
-func TestLooks(t *testing.T) {
+// looks has every view in both themes and three widths: nothing is wider than the page, too faint, or without a name.
+func looks(t *testing.T, b *browsertest.Browser) {
 	m := newMock(t)
 	m.set(func() {
 		m.snapshot["tcp"] = map[string]any{"available": true, "states": map[string]any{"ESTABLISHED": 990}, "edges": map[string]any{
@@ -105,7 +118,7 @@ func TestLooks(t *testing.T) {
 			m.snapshot["ws"].(map[string]any)["edges"].(map[string]any)[name] = 1234.5
 		}
 	})
-	p := open(t, m)
+	p := open(t, b, m)
 	for _, theme := range []string{"light", "dark"} {
 		p.Theme(theme, "screen")
 		for _, width := range map[string][]int{"light": {1280, 700, 360}, "dark": {1280}}[theme] {
@@ -143,11 +156,11 @@ func TestLooks(t *testing.T) {
 	p.Calm()
 }
 
-// TestSignIn asks for the token, and says what is wrong with a wrong one.
-func TestSignIn(t *testing.T) {
+// signIn asks for the token, and says what is wrong with a wrong one.
+func signIn(t *testing.T, b *browsertest.Browser) {
 	m := newMock(t)
 	m.set(func() { m.token = "a-token-of-the-admin" })
-	p := browsertest.Start(t).Page()
+	p := b.Page(t)
 	p.Expected = []string{"status of 401", "status of 429"} // as Chromium tells of any such answer
 	p.Driver(driver)
 	p.Navigate(m.URL + "/#sessions")
@@ -180,10 +193,10 @@ func TestSignIn(t *testing.T) {
 	p.Calm()
 }
 
-// TestLost has the gateway go away and come back.
-func TestLost(t *testing.T) {
+// lost has the gateway go away and come back.
+func lost(t *testing.T, b *browsertest.Browser) {
 	m := newMock(t)
-	p := open(t, m)
+	p := open(t, b, m)
 	p.Expected = []string{"status of 503", "status of 502"}
 	m.set(func() { m.status = 502 })
 	p.Eval(`await until(() => /^lost, trying again in \d+ s$/.test($('#status').innerText))`)
@@ -214,11 +227,11 @@ func TestLost(t *testing.T) {
 	p.Calm()
 }
 
-// TestSessions pages through a million, and opens one.
-func TestSessions(t *testing.T) {
+// sessions pages through a million, and opens one.
+func sessions(t *testing.T, b *browsertest.Browser) {
 	m := newMock(t)
 	m.set(func() { m.users = hostile })
-	p := open(t, m)
+	p := open(t, b, m)
 	p.Eval(`await view('sessions'); await shows('.outcome', '50 sessions of 1,000,000')`)
 	p.Want(`return document.querySelectorAll('tbody tr').length`, "50")
 	p.Want(`button('Next →').click(); await shows('tbody', 'client-0000050'); button('Next →').click(); await shows('tbody', 'client-0000100'); await shows('.outcome', 'page 3'); return document.querySelectorAll('tbody tr').length`, "50")
@@ -244,10 +257,10 @@ func TestSessions(t *testing.T) {
 	p.Calm()
 }
 
-// TestWhy tells of a cause's connections, and of one that has no record.
-func TestWhy(t *testing.T) {
+// why tells of a cause's connections, and of one that has no record.
+func why(t *testing.T, b *browsertest.Browser) {
 	m := newMock(t)
-	p := open(t, m)
+	p := open(t, b, m)
 	p.Expected = []string{"status of 409"}
 	p.Eval(`await view('ends'); await shows('table.bars', 'client close')`)
 	p.Want(`return [...document.querySelectorAll('table.bars')[0].querySelectorAll('tbody tr')].map((r) => r.innerText.trim().replace(/\s+/g, ' ')).join()`, "client close 70 0,heartbeat timeout 7 0")
@@ -268,10 +281,10 @@ func TestWhy(t *testing.T) {
 	p.Calm()
 }
 
-// TestByHand publishes and drains.
-func TestByHand(t *testing.T) {
+// byHand publishes and drains.
+func byHand(t *testing.T, b *browsertest.Browser) {
 	m := newMock(t)
-	p := open(t, m)
+	p := open(t, b, m)
 	p.Eval(`await view('channels'); await shows('tbody', 'news'); button('Publish', $('tbody')).click()`)
 	p.Want(`return labelled('Channel').value + document.activeElement.tagName`, "newsTEXTAREA")
 	m.questions()
@@ -295,10 +308,10 @@ func TestByHand(t *testing.T) {
 	p.Calm()
 }
 
-// TestQuietUpdates has figures change greatly: nothing on the page moves, and a screen reader is told nothing.
-func TestQuietUpdates(t *testing.T) {
+// quietUpdates has figures change greatly: nothing on the page moves, and a screen reader is told nothing.
+func quietUpdates(t *testing.T, b *browsertest.Browser) {
 	m := newMock(t)
-	p := open(t, m)
+	p := open(t, b, m)
 	for _, v := range []string{"node", "states", "ends"} {
 		p.Eval(fmt.Sprintf(`await view(%q); await until(() => $('#main').innerText.length > 100)`, v))
 		p.Drawn()
@@ -326,10 +339,10 @@ func TestQuietUpdates(t *testing.T) {
 	p.Calm()
 }
 
-// TestKeys goes through the page by the keyboard alone.
-func TestKeys(t *testing.T) {
+// keys goes through the page by the keyboard alone.
+func keys(t *testing.T, b *browsertest.Browser) {
 	m := newMock(t)
-	p := open(t, m)
+	p := open(t, b, m)
 	p.Key("Tab")
 	p.Want(`return document.activeElement.textContent + (document.activeElement.getBoundingClientRect().left >= 0)`, "Skip to the contenttrue")
 	p.Key("Enter")

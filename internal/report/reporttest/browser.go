@@ -17,7 +17,7 @@ type Page struct{ *browsertest.Page }
 // Start starts a browser. It skips the test where none is installed.
 func Start(t *testing.T) Page {
 	t.Helper()
-	return Page{browsertest.Start(t).Page()}
+	return Page{browsertest.Start(t).Page(t)}
 }
 
 // Open opens a file, as a double-click on it would, and waits until the page has drawn its charts.
