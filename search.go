@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -157,6 +158,10 @@ func (g *Gateway) Search(ctx context.Context, q Search) (Found, error) {
 			err := g.onLoop(ctx, int(at.loop), func(f *front) {
 				turn = f.search(c, at.slot, min(searchRows, c.limit-len(found.Conns)))
 			})
+			if errors.Is(err, errLate) && found.Scanned > 0 {
+				found.Cursor = at.String()
+				return found, nil
+			}
 			if err != nil {
 				return found, err
 			}

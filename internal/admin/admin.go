@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/longwire/longwire"
@@ -170,7 +171,7 @@ func (a *API) failed(w http.ResponseWriter, method string, err error) {
 	case errors.Is(err, context.Canceled):
 		return // nobody is there
 	case errors.Is(err, longwire.ErrBusy):
-		f = &failure{http.StatusServiceUnavailable, "busy", "the node has too many questions at a time: try again", 1}
+		f = &failure{http.StatusServiceUnavailable, "busy", strings.TrimPrefix(err.Error(), "longwire: ") + ": try again", 1}
 	case errors.Is(err, longwire.ErrClosed):
 		f = errClosed
 	case errors.Is(err, longwire.ErrBadQuestion):

@@ -414,6 +414,9 @@ func TestNodeAndDrain(t *testing.T) {
 		t.Errorf("the log:\n%s", w.log)
 	}
 	status, text, _ = w.ask("GET", "live?history=1", "")
+	if !strings.Contains(text, `"accept>handshake":0`) {
+		t.Errorf("live: %s", text)
+	}
 	var s struct {
 		Snapshot
 		History []Scalars `json:"history"`

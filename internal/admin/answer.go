@@ -44,16 +44,23 @@ func write(w http.ResponseWriter, status int, b []byte) {
 	_, _ = w.Write(b)
 }
 
-// respond writes v. Data of others passes as it is, but for white space.
+// respond writes v.
 func respond(w http.ResponseWriter, v any) error {
+	b, err := encode(v)
+	if err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	write(w, http.StatusOK, b)
+	return nil
+}
+
+// encode is v in JSON, with < and > as they are. Data of others passes unchanged, but for white space.
+func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("write the answer: %w", err)
-	}
-	write(w, http.StatusOK, bytes.TrimSuffix(b.Bytes(), []byte("\n")))
-	return nil
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // bodyTimeout is how long a request's body may take.

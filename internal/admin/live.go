@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -201,7 +200,7 @@ func (l *live) get(ctx context.Context, after uint64, history bool) ([]byte, err
 		return l.text, nil
 	}
 	if l.long == nil {
-		b, err := json.Marshal(l.history)
+		b, err := encode(l.history)
 		if err != nil {
 			return nil, fmt.Errorf("write the history: %w", err)
 		}
@@ -255,7 +254,7 @@ func (l *live) count() {
 	defer l.mu.Unlock()
 	l.seq++
 	s.Seq = l.seq
-	text, err := json.Marshal(s)
+	text, err := encode(s)
 	if err != nil {
 		panic(err) // it holds nothing that is no JSON
 	}
