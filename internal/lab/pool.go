@@ -221,11 +221,11 @@ func poolText(id int) string { return fmt.Sprintf("what only user-%d may read", 
 
 // poolFigures is what was measured of one way.
 type poolFigures struct {
-	requests      int
-	names, datas  int // answers that show another user's
-	broken        int // answers that are wrong otherwise
-	requestBytes  float64
-	gets, newCall int
+	requests     int
+	names, datas int // answers that show another user's
+	broken       int // answers that are wrong otherwise
+	requestBytes float64
+	made         int // objects, by the pool's New
 }
 
 var poolCases = []struct{ name, way string }{
@@ -251,7 +251,7 @@ func runPool(ctx context.Context, r *Run) error {
 			return err
 		}
 		all[c.way] = f
-		made := any(f.newCall)
+		made := f.made
 		if c.way == poolNone {
 			made = f.requests
 		}
@@ -296,7 +296,7 @@ func measurePool(ctx context.Context, r *Run, way string, n int) (f poolFigures,
 	f.requestBytes = each(before.Allocated, after.Allocated, n)
 	var c poolCount
 	err = p.Ask(ctx, "count", nil, &c)
-	f.gets, f.newCall = c.Gets, c.News
+	f.made = c.News
 	return f, err
 }
 
