@@ -189,7 +189,11 @@ func oneGatewayRound(longwire, mode string, d time.Duration) (r gatewayRound, er
 	r.Conns, r.Gateway = made.Conns.Opened, perConn(after-before, made.Conns.Opened)
 	switch mode {
 	case tracedInside:
-		if r.Ended, err = traceMetric(port, "longwire_kernel_ends_total{"); err == nil {
+		// The last ends are still on their way.
+		for deadline := time.Now().Add(5 * time.Second); err == nil && r.Ended < r.Conns && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			r.Ended, err = traceMetric(port, "longwire_kernel_ends_total{")
+		}
+		if err == nil {
 			r.Lost, err = traceMetric(port, "longwire_trace_lost_total")
 		}
 		return r, err
