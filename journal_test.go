@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -409,5 +410,33 @@ func TestHookContext(t *testing.T) {
 	list := j.all(t, 1)
 	if len(list) != 3 || list[1].Kind != journal.KindConnect || list[1].Text() != "u" || x != (TraceContext{Trace: list[1].Trace, Span: list[1].Span, Sampled: true}) {
 		t.Errorf("the hook was told %v, the journal has %+v", x, list)
+	}
+}
+
+// BenchmarkLine is what a line costs the journal's goroutine: written, and held back and dropped.
+func BenchmarkLine(b *testing.B) {
+	for _, share := range []sampling.Share{1, 0} {
+		b.Run(map[sampling.Share]string{1: "written", 0: "dropped"}[share], func(b *testing.B) {
+			h := sampling.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug}), sampling.Options{Level: slog.LevelInfo, Share: share})
+			g, err := New(Config{Endpoints: []Endpoint{Centrifuge("/c")}, MaxConns: 10, MaxMemory: -1, Log: slog.New(h)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = g.Close() }()
+			line, e, n := &entryLine{g: g}, Entry{Kind: journal.KindPublish, At: time.Now().UnixNano(), Took: 30_000}, uint64(0)
+			journal.SetText(&e, "news:today")
+			b.ReportAllocs()
+			for b.Loop() {
+				e.Conn, e.Flags = n/8, 0
+				switch e.Trace, _ = g.traces.Trace(e.Conn); n % 8 {
+				case 0:
+					e.Flags = journal.FlagFirst
+				case 7:
+					e.Flags = journal.FlagLast
+				}
+				g.write(line, &e)
+				n++
+			}
+		})
 	}
 }

@@ -64,15 +64,19 @@ type core struct {
 	emit    func(l *line) // Tail.Keep's
 }
 
-// line is one that is held.
+// line is one that is held. There may be many, and a record is large: that of a Line is made anew when it is written.
 type line struct {
 	to     slog.Handler
-	record slog.Record
-	line   Line // nil: the record has attributes of its own
+	record *slog.Record // nil: it has a Line
+	line   Line
+	time   time.Time
+	level  slog.Level
+	msg    string
+	pc     uintptr
 }
 
 // lineSize is about what a held line takes, with a few attributes.
-const lineSize = 640
+const lineSize = 512
 
 // New makes a handler that writes to inner.
 func New(inner slog.Handler, o Options) *Handler {
@@ -82,7 +86,13 @@ func New(inner slog.Handler, o Options) *Handler {
 	c := &core{o: o}
 	c.tail = NewTail(o.Bounds, func(*line) int { return lineSize }, c.release)
 	c.emit = func(l *line) {
-		if err := l.to.Handle(context.Background(), l.record); err != nil && c.err == nil {
+		r := slog.NewRecord(l.time, l.level, l.msg, l.pc)
+		if l.record != nil {
+			r = *l.record
+		} else {
+			r.AddAttrs(slog.Any("", l.line))
+		}
+		if err := l.to.Handle(context.Background(), r); err != nil && c.err == nil {
 			c.err = err
 		}
 		c.written[1]++
@@ -226,12 +236,11 @@ func (h *Handler) hold(r slog.Record, own Line) *line {
 	}
 	l.to = h.inner
 	if own == nil {
-		l.record = r.Clone()
+		clone := r.Clone()
+		l.record = &clone
 		return l
 	}
-	l.line = own.Hold()
-	l.record = slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
-	l.record.AddAttrs(slog.Any("", l.line))
+	l.line, l.time, l.level, l.msg, l.pc = own.Hold(), r.Time, r.Level, r.Message, r.PC
 	return l
 }
 
