@@ -77,7 +77,11 @@ func askPool(e *Evidence, name string, p []PoolSample) []Finding {
 
 	// In use and never back: their number does not fall once, and nobody works with them.
 	t, grows := growsAsCount(workAxis(e, times), inUse)
-	working, waiting, seen := e.databaseGoroutines()
+	since := first.At
+	if filled >= 0 {
+		since = p[filled].At
+	}
+	working, waiting, seen := e.databaseGoroutines(since)
 	idle := now.InUse > 0 && seen && working == 0
 	stays := filled >= 0 && full == len(p)-filled && full*2 >= len(p) // once they were all in use, they remained so
 	stands := stays && now.Acquired > 0 && now.Acquired == p[filled].Acquired
@@ -183,20 +187,27 @@ func countsText(v []float64) string {
 	return strings.Join(t, ", ")
 }
 
-// databaseGoroutines counts, in the last dump, the goroutines that have a database at work and those that wait for a connection of a pool.
-// seen is false where there is no dump.
-func (e *Evidence) databaseGoroutines() (working, waiting int, seen bool) {
-	d, ok := last(e.Goroutines)
-	for _, g := range d.Goroutines {
-		switch {
-		case slices.ContainsFunc(g.Frames, func(f Frame) bool { return isPoolWait(f.Function) }):
-			waiting++
-		case slices.ContainsFunc(g.Frames, func(f Frame) bool { return isPoolKeeper(f.Function) }):
-		case slices.ContainsFunc(g.Frames, func(f Frame) bool { return isDatabaseWork(f.Function) }):
-			working++
+// databaseGoroutines counts the goroutines that have a database at work, the most of any dump since some moment, and those that wait for a
+// connection of a pool in the last. seen is false where there is no dump.
+func (e *Evidence) databaseGoroutines(since time.Duration) (working, waiting int, seen bool) {
+	for i, d := range e.Goroutines {
+		if d.At < since && i < len(e.Goroutines)-1 {
+			continue
 		}
+		seen, waiting = true, 0
+		busy := 0
+		for _, g := range d.Goroutines {
+			switch {
+			case slices.ContainsFunc(g.Frames, func(f Frame) bool { return isPoolWait(f.Function) }):
+				waiting++
+			case slices.ContainsFunc(g.Frames, func(f Frame) bool { return isPoolKeeper(f.Function) }):
+			case slices.ContainsFunc(g.Frames, func(f Frame) bool { return isDatabaseWork(f.Function) }):
+				busy++
+			}
+		}
+		working = max(working, busy)
 	}
-	return working, waiting, ok
+	return working, waiting, seen
 }
 
 // poolWaits are the lines of the program's own at which goroutines wait for a connection of a pool.

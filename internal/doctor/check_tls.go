@@ -151,7 +151,6 @@ func (h *Handshake) askProtocols() (list []Finding) {
 		}
 		list = append(list, f)
 	}
-	// One that picks HTTP/2 where only HTTP/1.1 was offered breaks the standard; Go's client refuses it, so it is a failure above.
 	return list
 }
 
@@ -191,7 +190,7 @@ func (h *Handshake) askChain() (list []Finding) {
 	if !slices.IsSorted(path) {
 		list = append(list, Finding{
 			Severity: Major, step: stepChain,
-			Sentence: fmt.Sprintf("the certificates come in the wrong order: %s; clients that follow TLS 1.2 by the letter refuse that", places1(path)),
+			Sentence: fmt.Sprintf("the certificates come in the wrong order: %s; clients that follow TLS 1.2 by the letter refuse that", orderText(path)),
 			Evidence: h.chainLines(),
 			Advice:   "write the file as: the server's certificate, then the intermediate that signed it, and so on upward",
 		})
@@ -212,8 +211,8 @@ func (h *Handshake) askChain() (list []Finding) {
 	return list
 }
 
-// places1 says in which order the chain would have to be, counted from 1.
-func places1(path []int) string {
+// orderText says in which order the chain would have to be, counted from 1.
+func orderText(path []int) string {
 	var t []string
 	for _, i := range path {
 		t = append(t, fmt.Sprint(i+1))

@@ -18,9 +18,9 @@ var severityColors = map[Severity]report.Severity{Minor: report.Info, Major: rep
 
 // page is the report as a page. What was not looked at has no section.
 func (r *Report) page(e *Evidence) *report.Page {
-	p := &report.Page{Title: "Doctor: " + r.Target, Subtitle: "looked at for " + r.Took.Round(100*time.Millisecond).String(), Footer: "Made by longwire doctor"}
-	if r.Took == 0 {
-		p.Subtitle = ""
+	p := &report.Page{Title: "Doctor: " + r.Target, Footer: "Made by longwire doctor"}
+	if took := r.Took.Round(100 * time.Millisecond); took > 0 {
+		p.Subtitle = "looked at for " + took.String()
 	}
 	add := func(title string, blocks ...report.Block) {
 		if len(blocks) > 0 {

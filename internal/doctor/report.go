@@ -123,7 +123,11 @@ func (r *Report) WriteJSON(w io.Writer) error {
 // WriteText writes the report for people.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, looked at for %s\n", r.Target, r.Took.Round(100*time.Millisecond))
+	b.WriteString(r.Target)
+	if took := r.Took.Round(100 * time.Millisecond); took > 0 {
+		fmt.Fprintf(&b, ", looked at for %s", took)
+	}
+	b.WriteByte('\n')
 	if r.Cost != "" {
 		fmt.Fprintf(&b, "cost: %s\n", r.Cost)
 	}
