@@ -106,6 +106,7 @@ export const tcpNarrow: Layout = {
     { from: 'ESTABLISHED', to: 'FIN_WAIT1', side: -34 },
     { from: 'FIN_WAIT1', to: 'FIN_WAIT2', side: -34 },
     { from: 'FIN_WAIT2', to: 'TIME_WAIT', bend: -60 },
+    { from: 'FIN_WAIT2', to: 'CLOSE', bend: 36, at: 0.62 },
     { from: 'FIN_WAIT1', to: 'CLOSING', bend: 70, at: 0.6 },
     { from: 'CLOSING', to: 'TIME_WAIT', side: 34 },
     { from: 'ESTABLISHED', to: 'CLOSE_WAIT', side: 34 },

@@ -186,7 +186,7 @@ func TestConsolePictures(t *testing.T) {
 	run(&server, "serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-conns", fmt.Sprint(max(20_000, *consoleConns*5/4)), "--max-memory", "none", "--config", "testdata/console.yaml", "--trace", "--drain", "0s")
 	addr, admin := awaitLog(t, &server, listeningAt), awaitLog(t, &server, adminAt)
 	run(&load, "stress", "--target", "ws://"+addr+"/ws", "--max-conns", fmt.Sprint(*consoleConns), "--duration", "30m", "--protocol", "plain", "--scenario", "publish", "--channel", "news", "--rate", fmt.Sprint(6000/float64(*consoleConns)))
-	run(&churn, "stress", "--target", "ws://"+addr+"/ws", "--max-conns", "200", "--duration", "30m", "--scenario", "churn", "--lifetime", "2s")
+	run(&churn, "stress", "--target", "ws://"+addr+"/ws", "--max-conns", "200", "--duration", "30m", "--scenario", "churn", "--ramp-up", "4s", "--lifetime", "4s")
 
 	awaitConns(t, ctx, admin, *consoleConns)
 
@@ -203,12 +203,16 @@ func TestConsolePictures(t *testing.T) {
 		await until(() => at.length > 15); return at.slice(1).map((v, i) => Math.round(v - at[i])).join(' ')`))
 	// Plots of a minute are no beauty.
 	p.Eval(`await new Promise((done) => setTimeout(done, 45_000))`)
-	for _, c := range []struct{ name, prepare string }{
-		{"node", `await view('node')`},
-		{"states", `await view('states')`},
-		{"why", `await view('ends'); await until(() => $('table.bars button')); button('client').click(); await until(() => $('#main tr.opens .time')); $('.opens .time').click(); await shows('.timeline', 'ended')`},
+	for _, c := range []struct {
+		name, prepare string
+		height        int
+	}{
+		{"node", `await view('node')`, 800},
+		{"states", `await view('states')`, 1130},
+		{"why", `await view('ends'); await until(() => $('table.bars button')); button('client').click(); await until(() => $('#main tr.opens .time')); $('.opens .time').click(); await shows('.timeline', 'ended')`, 620},
 	} {
 		for _, theme := range []string{"light", "dark"} {
+			p.Size(1280, c.height)
 			p.Theme(theme, "screen")
 			p.Eval(`scrollTo(0, 0); ` + c.prepare)
 			p.Drawn()

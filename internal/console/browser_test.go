@@ -113,7 +113,7 @@ func looks(t *testing.T, b *browsertest.Browser) {
 	m.set(func() {
 		m.snapshot["tcp"] = map[string]any{"available": true, "states": map[string]any{"ESTABLISHED": 990}, "edges": map[string]any{
 			"SYN_RECV>ESTABLISHED": 12.5, "ESTABLISHED>FIN_WAIT1": 3210, "FIN_WAIT1>FIN_WAIT2": 3210, "FIN_WAIT1>CLOSING": 1, "FIN_WAIT2>TIME_WAIT": 5, "CLOSING>TIME_WAIT": 1, "TIME_WAIT>CLOSE": 0,
-			"ESTABLISHED>CLOSE_WAIT": 77, "CLOSE_WAIT>LAST_ACK": 77, "LAST_ACK>CLOSE": 77, "ESTABLISHED>CLOSE": 0.2, "FIN_WAIT1>CLOSE": 4}}
+			"FIN_WAIT2>CLOSE": 3210, "ESTABLISHED>CLOSE_WAIT": 77, "CLOSE_WAIT>LAST_ACK": 77, "LAST_ACK>CLOSE": 77, "ESTABLISHED>CLOSE": 0.2, "FIN_WAIT1>CLOSE": 4}}
 		for name := range m.snapshot["ws"].(map[string]any)["edges"].(map[string]any) {
 			m.snapshot["ws"].(map[string]any)["edges"].(map[string]any)[name] = 1234.5
 		}
