@@ -117,8 +117,10 @@ func churn(ctx context.Context, r *Run, kind string, conns int, every time.Durat
 			}
 			return c, errors.Join(err, err2)
 		}
-		c.clients, c.server = timeWait(p.Addr().Port())
 		c.add(time.Since(began), s)
+		if dear := c.count(p.Addr().Port(), time.Since(began)); dear {
+			tick.Reset(dearPause)
+		}
 	}
 	c.took = time.Since(began)
 	counts := f.Counts()
@@ -132,7 +134,6 @@ func churn(ctx context.Context, r *Run, kind string, conns int, every time.Durat
 	c.after, err = p.Settle(ctx, 3, 5*time.Second, func(s Sample) bool {
 		return s.Goroutines <= c.before.Goroutines && s.Descriptors <= c.before.Descriptors
 	})
-	c.clients, c.server = timeWait(p.Addr().Port())
 	return c, err
 }
 
@@ -142,9 +143,19 @@ func (c *churned) add(at time.Duration, s Sample) {
 	c.resident = append(c.resident, Point{x, float64(s.Resident)})
 	c.heap = append(c.heap, Point{x, float64(s.Heap)})
 	c.open = append(c.open, Point{x, float64(s.Descriptors)})
-	c.waiting = append(c.waiting, Point{x, float64(max(0, c.server))})
 	c.most.Resident, c.most.Heap = max(c.most.Resident, s.Resident), max(c.most.Heap, s.Heap)
 	c.most.Goroutines, c.most.Descriptors = max(c.most.Goroutines, s.Goroutines), max(c.most.Descriptors, s.Descriptors)
+}
+
+// dearPause is the time between two samples where to count the sockets takes long: the kernel walks all that the machine has.
+const dearPause = 5 * time.Second
+
+// count counts sockets in TIME_WAIT, and tells whether that took long.
+func (c *churned) count(port uint16, at time.Duration) (dear bool) {
+	began := time.Now()
+	c.clients, c.server = timeWait(port)
+	c.waiting = append(c.waiting, Point{at.Seconds(), float64(max(0, c.server))})
+	return time.Since(began) > dearPause/20
 }
 
 // timeWait counts the sockets in TIME_WAIT of the clients of a port, and of its server; -1 where that is not known.

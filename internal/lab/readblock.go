@@ -377,7 +377,7 @@ func until(ctx context.Context, d time.Duration, done func() bool) error {
 }
 
 // dials is how often it is tried.
-const dials = 5
+const dials = 20
 
 // dialNowhere dials an address that answers nothing, with a context that ends.
 func (f *readFigures) dialNowhere(ctx context.Context, a *abyss, limit time.Duration) error {
