@@ -55,13 +55,15 @@ type Handler struct {
 type core struct {
 	o Options
 
-	mu      sync.Mutex
-	tail    *Tail[*line]  // guarded by mu
-	spare   []*line       // guarded by mu
-	written [2]uint64     // guarded by mu: lines of no trace, and of traces
-	sampled uint64        // guarded by mu: lines of no trace that were below the level
-	err     error         // guarded by mu: of the lines that were held
-	emit    func(l *line) // Tail.Keep's
+	mu    sync.Mutex
+	tail  *Tail[*line]  // guarded by mu
+	spare []*line       // guarded by mu
+	err   error         // guarded by mu: of the lines that were held
+	emit  func(l *line) // Tail.Keep's
+
+	// A writer may hold mu for as long as the log's reader does nothing; who asks for numbers does not wait for that.
+	counts sync.Mutex // after mu
+	stats  Stats      // guarded by counts
 }
 
 // line is one that is held. There may be many, and a record is large: that of a Line is made anew when it is written.
@@ -95,8 +97,8 @@ func New(inner slog.Handler, o Options) *Handler {
 		if err := l.to.Handle(context.Background(), r); err != nil && c.err == nil {
 			c.err = err
 		}
-		c.written[1]++
 		c.release(l)
+		c.count(&c.stats.Traced)
 	}
 	return &Handler{core: c, inner: inner}
 }
@@ -111,9 +113,23 @@ type Stats struct {
 
 // Stats is a snapshot.
 func (h *Handler) Stats() Stats {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return Stats{Untraced: h.written[0], Traced: h.written[1], Below: h.sampled, TailStats: h.tail.Stats()}
+	h.counts.Lock()
+	defer h.counts.Unlock()
+	return h.stats
+}
+
+// count counts one line.
+func (c *core) count(n *uint64) {
+	c.counts.Lock()
+	defer c.counts.Unlock()
+	*n++
+}
+
+// held brings the numbers of what is held up to date. The caller has mu.
+func (c *core) held() {
+	c.counts.Lock()
+	defer c.counts.Unlock()
+	c.stats.TailStats = c.tail.Stats()
 }
 
 // Enabled implements slog.Handler. Lines of traces are wanted from slog.LevelDebug on, whatever Options.Level is.
@@ -175,17 +191,11 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 		t.Failed = true
 	}
 	if t.ID == (ID{}) {
-		h.mu.Lock()
-		below := r.Level < h.o.Level && !(own != nil && t.Failed)
-		if below {
-			h.sampled++
-		} else {
-			h.written[0]++
-		}
-		h.mu.Unlock()
-		if below {
+		if r.Level < h.o.Level && !(own != nil && t.Failed) {
+			h.count(&h.stats.Below)
 			return nil
 		}
+		h.count(&h.stats.Untraced)
 		return h.inner.Handle(ctx, r)
 	}
 	h.mu.Lock()
@@ -193,7 +203,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	now := h.o.Now()
 	var err error
 	write := func() {
-		h.written[1]++
+		h.count(&h.stats.Traced)
 		err = h.inner.Handle(ctx, r)
 	}
 	worth := t.Failed || h.o.Slow > 0 && t.Took >= h.o.Slow
@@ -219,6 +229,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if t.Last {
 		h.tail.End(t.ID)
 	}
+	h.held()
 	if err == nil {
 		err, h.err = h.err, nil
 	}
@@ -260,4 +271,5 @@ func (h *Handler) Flush() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tail.Expire(h.o.Now())
+	h.held()
 }

@@ -217,6 +217,38 @@ func TestHandlerErrors(t *testing.T) {
 	}
 }
 
+// stuck is a handler whose reader does nothing.
+type stuck struct {
+	slog.Handler
+	in, out chan struct{}
+}
+
+func (s stuck) Handle(context.Context, slog.Record) error {
+	s.in <- struct{}{}
+	<-s.out
+	return nil
+}
+
+// TestHandlerStuck: who asks for the numbers of a log that nobody reads gets them.
+func TestHandlerStuck(t *testing.T) {
+	s := stuck{slog.NewTextHandler(io.Discard, nil), make(chan struct{}), make(chan struct{})}
+	h := New(s, Options{})
+	done := make(chan error, 1)
+	go func() {
+		r := slog.NewRecord(time.Time{}, slog.LevelError, "x", 0)
+		r.AddAttrs(slog.String(TraceKey, hexOf(id(1))))
+		done <- h.Handle(context.Background(), r)
+	}()
+	<-s.in
+	if got := h.Stats(); got.Traced != 1 { // it would hang
+		t.Errorf("stats are %+v", got)
+	}
+	close(s.out)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestHandlerParallel(t *testing.T) {
 	log, b, h := logger(Options{Bounds: Bounds{Traces: 10, Lines: 5}})
 	var wg sync.WaitGroup
