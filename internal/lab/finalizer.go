@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,7 @@ const (
 	finalizerPlain   = "without"        // no finalizer and no goroutine
 	finalizerOnly    = "finalizer-only" // a finalizer that only counts
 	finalizerData    = 64 << 10         // bytes an object has
-	finalizerLong    = 2 * time.Second  // what ends by itself has this long to
+	finalizerLong    = 5 * time.Second  // what ends by itself has this long to
 )
 
 type finalizerConfig struct {
@@ -199,12 +200,24 @@ func (f *finalizerSubject) state() finalizerState {
 				s.Alive++
 			}
 		}
-		if s != last {
+		if s != last || f.way != finalizerBlocks && pending() {
 			still, last = 0, s
 		}
 		time.Sleep(10 * time.Millisecond) // for the goroutines of finalizers and cleanups
 	}
 	return last
+}
+
+// pending tells whether finalizers or cleanups wait for their turn.
+func pending() bool {
+	m := []metrics.Sample{{Name: "/gc/finalizers/queued:finalizers"}, {Name: "/gc/finalizers/executed:finalizers"}, {Name: "/gc/cleanups/queued:cleanups"}, {Name: "/gc/cleanups/executed:cleanups"}}
+	metrics.Read(m)
+	for _, x := range m {
+		if x.Value.Kind() != metrics.KindUint64 {
+			return false
+		}
+	}
+	return m[0].Value.Uint64() != m[1].Value.Uint64() || m[2].Value.Uint64() != m[3].Value.Uint64()
 }
 
 // finalizerFigures is what was measured of one way.
