@@ -105,7 +105,11 @@ This page is made from [claims.json](claims.json), a run of all experiments: `+"
 	if e.Kernel != "" {
 		fmt.Fprintf(&b, " %s", e.Kernel)
 	}
-	fmt.Fprintf(&b, " with %d CPUs, at a load average of %.1f when it began; the seed was %d.\n", e.CPUs, e.Load, seedOf(r))
+	fmt.Fprintf(&b, " with %d CPUs, at a load average of %.1f when it began; the seed was %d.", e.CPUs, e.Load, seedOf(r))
+	if list := repeated(r); len(list) > 0 {
+		fmt.Fprintf(&b, " Run again afterwards, by themselves: %s.", strings.Join(list, ", "))
+	}
+	b.WriteString("\n")
 	section := ""
 	for _, x := range all {
 		if x.Section != section {
@@ -140,6 +144,16 @@ This page is made from [claims.json](claims.json), a run of all experiments: `+"
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// repeated are the names of experiments that began after one which stands behind them: those of a report that was merged in.
+func repeated(r *Report) (names []string) {
+	for i, e := range r.Experiments {
+		if slices.ContainsFunc(r.Experiments[i:], func(x *Result) bool { return x.Began.Before(e.Began) }) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
 }
 
 // seedOf is that of the first experiment.

@@ -112,6 +112,10 @@ func TestMerge(t *testing.T) {
 	if err != nil || len(m.Experiments) != 2 || m.Experiments[0].Seed != 7 || m.Experiments[1].Name != "other" {
 		t.Errorf("%+v, %v", m, err)
 	}
+	m.Experiments[0].Began = m.Experiments[1].Began.Add(1)
+	if got := repeated(m); !slices.Equal(got, []string{"body"}) {
+		t.Errorf("repeated were %v", got)
+	}
 	if n := len(m.Brief().Experiments[0].Series); n != 0 {
 		t.Errorf("a brief report has %d curves", n)
 	}
