@@ -38,7 +38,6 @@ type churned struct {
 	waiting       []Point
 	clients       int // sockets of the clients in TIME_WAIT when the last was gone; -1 where that is not known
 	server        int // and of the server
-	took          time.Duration
 }
 
 // kept is what a connection that went has left behind, in bytes of live heap.
@@ -122,7 +121,6 @@ func churn(ctx context.Context, r *Run, kind string, conns int, every time.Durat
 			tick.Reset(dearPause)
 		}
 	}
-	c.took = time.Since(began)
 	counts := f.Counts()
 	c.opened = counts.Opened
 	if err != nil {
