@@ -155,7 +155,7 @@ func (w *world) dial(path string) *peer {
 	}
 	w.t.Cleanup(func() { _ = conn.Close() })
 	p := &peer{t: w.t, conn: conn}
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	d := ws.Dial{Host: addr, Target: path}
 	p.write(ws.AppendRequest(nil, &d, [16]byte{}))
 	for {
@@ -479,7 +479,7 @@ func TestTabs(t *testing.T) {
 		t.Fatal(text)
 	}
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: netip.MustParseAddr("127.0.0.2").AsSlice()}}).DialContext}
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Minute}
 	var watched, refused, most atomic.Int64
 	var wg sync.WaitGroup
 	first := make(chan string, tabs)
