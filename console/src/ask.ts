@@ -24,7 +24,11 @@ export function ask(o: { title: string; body: (Node | string)[]; act: string; ru
       );
     },
   }, h('h2', { id: title }, o.title), ...o.body, problem, h('div', { class: 'row end' }, cancel, act));
-  const dialog = h('dialog', { 'aria-labelledby': title, close: () => dialog.remove() }, form);
+  const dialog = h('dialog', { 'aria-labelledby': title, close: () => {
+    dialog.remove();
+    // What had the focus before may be gone.
+    if (document.activeElement === document.body) document.querySelector('h1')?.focus();
+  } }, form);
   document.body.append(dialog);
   dialog.showModal();
 }

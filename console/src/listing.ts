@@ -29,6 +29,7 @@ export class Listing {
   /** leave gives up what is under way. */
   leave(): void {
     this.asked?.abort();
+    this.table.removeAttribute('aria-busy');
   }
 
   private async load(): Promise<void> {

@@ -252,6 +252,10 @@ func sessions(t *testing.T, b *browsertest.Browser) {
 	if got := m.questions(); len(got) == 0 || got[0] != `disconnect {"client":"client-0000003","code":4000,"reason":"by \"hand\""}` {
 		t.Errorf("asked for %q", got)
 	}
+	// The focus is never lost, though what had it is made anew.
+	p.Want(`return document.activeElement.tagName`, "H1")
+	p.Want(`button('Look again').focus(); document.activeElement.click(); return 'clicked'`, "clicked")
+	p.Want(`await until(() => document.activeElement.textContent.startsWith('Disconnect')); return document.activeElement.isConnected`, "true")
 	// Back is where one came from.
 	p.Want(`history.back(); await shows('h1', 'Sessions'); return labelled('User').value`, " ann ")
 	p.Calm()

@@ -91,8 +91,9 @@ export function whyView(app: App): View {
     const open = r !== undefined || s?.open === true;
     const cause = s?.cause ? words(s.cause) + (s.code ? ` (${s.code})` : '') + (s.detail ? ': ' + words(s.detail) : '') : undefined;
     const mono = (x: string | undefined) => (x ? h('span', { class: 'mono' }, isolate(plain(x))) : undefined);
+    const focused = detail.contains(document.activeElement);
     detail.replaceChildren(
-      h('p', { class: 'sentence ' + (open ? 'open' : 'ended') }, plain(s?.why ?? (open ? 'It is open.' : 'Nothing is known of it.'))),
+      h('p', { tabindex: '-1', class: 'sentence ' + (open ? 'open' : 'ended') }, plain(s?.why ?? (open ? 'It is open.' : 'Nothing is known of it.'))),
       note ? h('p', { class: 'notice' }, note) : '',
       h('div', { class: 'columns' },
         h('section', {}, h('h2', {}, 'Who'), facts([['client', mono(client)], ['user', user ? isolate(plain(user)) : undefined], ['address', mono(address)], ['endpoint', s?.endpoint ?? r?.endpoint], ['protocol', r?.protocol],
@@ -101,6 +102,7 @@ export function whyView(app: App): View {
         r ? h('section', {}, h('h2', {}, 'Now'), facts(liveRows(r))) : s?.evidence ? h('section', {}, h('h2', {}, 'Evidence'), facts(evidenceRows(s.evidence))) : ''),
       s && s.events.length > 0 ? h('section', {}, h('h2', {}, 'Timeline'), timeline(s)) : '',
     );
+    if (focused) (detail.querySelector<HTMLElement>('button') ?? detail.querySelector<HTMLElement>('.sentence'))?.focus();
   };
 
   // live asks the gateway for what an open session is like now.
