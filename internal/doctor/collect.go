@@ -143,7 +143,7 @@ func (c *Collector) collectPID(ctx context.Context, e *Evidence, pid int) error 
 			return ctx.Err()
 		}
 	}
-	e.note(`no port of the process serves /debug/pprof: import _ "net/http/pprof" in it to have lines named (longwire serve: --pprof 127.0.0.1:6060)`)
+	e.note(`no port of the process serves /debug/pprof: import _ "net/http/pprof" in it to have lines named (longwire serve: --admin 127.0.0.1:6060, and --header 'Authorization: Bearer TOKEN' here)`)
 	c.say("looking at /proc/%d for %s; the target does not notice", pid, c.For)
 	begin := time.Now()
 	err = c.looks(ctx, 12, begin, func(int) error {

@@ -101,7 +101,7 @@ func (p *profiler) get(ctx context.Context, name string, query url.Values) ([]by
 	case resp.StatusCode == http.StatusNotFound && (bytes.Contains(b, []byte("Unknown profile")) || name == "goroutineleak"):
 		return nil, errNoProfile
 	case resp.StatusCode == http.StatusNotFound:
-		return nil, &Error{fmt.Errorf("%s answers 404: there is no pprof there", u.Redacted()), `import _ "net/http/pprof" and serve http.DefaultServeMux on an address of its own (longwire serve: --pprof 127.0.0.1:6060), or give the URL where it is`}
+		return nil, &Error{fmt.Errorf("%s answers 404: there is no pprof there", u.Redacted()), `import _ "net/http/pprof" and serve http.DefaultServeMux on an address of its own (longwire serve: --admin 127.0.0.1:6060, and --header 'Authorization: Bearer TOKEN' here), or give the URL where it is`}
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		return nil, &Error{fmt.Errorf("%s answers %s: it does not let everybody look", u.Redacted(), resp.Status), "give what it wants with --header 'Authorization: …', or ask from an address that it allows"}
 	default:

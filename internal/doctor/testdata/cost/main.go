@@ -8,7 +8,6 @@ import (
 	"net/http"
 	_ "net/http/pprof"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -66,23 +65,17 @@ func main() {
 	for range 1000 {
 		go func() { select {} }() // connections that wait
 	}
-	// How many units make half a CPU of work here?
-	runtime.GC()
-	before := cpu()
-	const probe = 50_000
-	for i := range probe {
-		handle(i)
-	}
-	each := (cpu() - before) / probe
 	http.HandleFunc("/units", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, units.Load()) })
 	go func() {
-		begin := time.Now()
+		begin, before := time.Now(), cpu()
 		next := 0
 		for range time.NewTicker(5 * time.Millisecond).C {
 			// What others' use of the CPUs delayed is made up for, within bounds.
-			for n := 0; next < int(time.Since(begin)/2/each) && n < 1000; n++ {
-				handle(next)
-				next++
+			for n := 0; cpu()-before < time.Since(begin)/2 && n < 200; n++ {
+				for range 10 {
+					handle(next)
+					next++
+				}
 			}
 		}
 	}()
