@@ -23,8 +23,8 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 .PHONY: build
-build: ## build bin/longwire
-	$(GO) build -o bin/longwire ./cmd/longwire
+build: ## build bin/longwire, which links nothing of the system
+	CGO_ENABLED=0 $(GO) build -o bin/longwire ./cmd/longwire
 
 .PHONY: run
 run: build ## build and serve on ADDR (:8000), with the console, /demo/, /echo and /debug/pprof
