@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -229,9 +230,13 @@ func askHeap(e *Evidence) []Finding {
 		byLine[k] = append(byLine[k], one)
 	}
 	var list []Finding
+	var holders []*growing
 	for _, k := range slices.Sorted(maps.Keys(byLine)) {
 		// What is kept at one line is one thing, however many lines allocate it: the key, the value, the map.
 		g := merge(byLine[k])
+		if g.mayHold(e.Source) {
+			holders = append(holders, g)
+		}
 		t, ok := g.grows(at, total, g.kept && g.keep.rank >= rankContainer, e.Source.bounds(g.keep.Holder).lookedUp)
 		g.trend = t
 		if !ok && !full[k] {
@@ -247,7 +252,11 @@ func askHeap(e *Evidence) []Finding {
 	}
 	slices.SortStableFunc(list, func(a, b Finding) int { return cmp.Compare(b.PerHour, a.PerHour) })
 	if len(list) == 0 && len(foreign) > 0 && len(stuck) == 0 {
-		list = append(list, foreignFinding(e, p, foreign))
+		if g, of := holderOf(holders, foreign); g != nil {
+			list = append(list, holderFinding(e, g, of, byLine))
+		} else {
+			list = append(list, foreignFinding(e, p, foreign))
+		}
 	}
 	// What grows at a fiftieth of the pace of the worst is most often its shadow.
 	for i, f := range list {
@@ -430,6 +439,50 @@ func frameAbove(g *site) string {
 		return ""
 	}
 	return g.frames[g.own-1].Function
+}
+
+// mayHold says whether objects of the program's own are kept for good, and are more each time, by what few samples tell of
+// them: they may be small, and hold much that others' code allocated.
+func (g *growing) mayHold(s *Source) bool {
+	n := len(g.bytes) - 1
+	return g.kept && g.keep.rank >= rankContainer && !g.keep.guessed && !g.keep.pool.known() &&
+		g.best.samples[n]-g.best.samples[0] >= 1.8 && g.best.samples[n/2] > g.best.samples[0] && !s.bounds(g.keep.Holder).checked && !g.filling(s)
+}
+
+// holderOf finds the program's own objects that there are as many more of as of what grows in others' code: a connection in a
+// map holds the buffers that net/http had made for it. Both are nil where there are none.
+func holderOf(holders []*growing, foreign []growing) (*growing, *growing) {
+	var best *growing
+	var of *growing
+	least := math.Log(3) // few samples are right within this factor
+	for i := range foreign {
+		f := &foreign[i]
+		n := len(f.objects) - 1
+		for _, g := range holders {
+			own, others := g.best.objects[n]-g.best.objects[0], f.objects[n]-f.objects[0]
+			if own <= 0 || others <= 0 {
+				continue
+			}
+			if off := math.Abs(math.Log(own / others)); off < least {
+				best, of, least = g, f, off
+			}
+		}
+	}
+	return best, of
+}
+
+// holderFinding is about the line that keeps small objects, and with them what others' code allocated.
+func holderFinding(e *Evidence, g, of *growing, byLine map[string][]*growing) Finding {
+	n := len(of.objects) - 1
+	own, others := g.best.objects[n]-g.best.objects[0], of.objects[n]-of.objects[0]
+	sum := *g
+	sum.trend = of.trend
+	f := heapFinding(e, &sum, byLine[fmt.Sprintf("%s:%d", g.line.File, g.line.Line)])
+	f.Confidence = min(f.Confidence, 0.9)
+	name := shortFunction(of.frames[0].Function)
+	f.Sentence += fmt.Sprintf("; what grows most was allocated in %s, and there are as many more of both", name)
+	f.Evidence = append([]string{fmt.Sprintf("about %.0f more objects of %s, and about %.0f more of what is kept here, which hold them as far as the numbers tell", others, name, own)}, f.Evidence...)
+	return f
 }
 
 // foreignFinding is about memory that only others' code allocates, in goroutines of its own.

@@ -27,7 +27,7 @@ func TestReal(t *testing.T) {
 		"go-metrics": {"/rcrowley/go-metrics@v0.0.0-20161128210544-1f30fe9094a5/meter.go", "arbiter.meters = append(arbiter.meters, m)"},
 	} {
 		wg.Go(func() {
-			r, err := examineProgram(t.Context(), exe, library)
+			r, err := examineProgram(t.Context(), exe, library, 3**corpusFor)
 			if err != nil {
 				t.Errorf("%s: %v", library, err)
 				return
