@@ -185,7 +185,11 @@ func TestConsolePictures(t *testing.T) {
 	var server, load, churn serverLog
 	run(&server, "serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-conns", fmt.Sprint(max(20_000, *consoleConns*5/4)), "--max-memory", "none", "--config", "testdata/console.yaml", "--trace", "--drain", "0s")
 	addr, admin := awaitLog(t, &server, listeningAt), awaitLog(t, &server, adminAt)
-	run(&load, "stress", "--target", "ws://"+addr+"/ws", "--max-conns", fmt.Sprint(*consoleConns), "--duration", "30m", "--protocol", "plain", "--scenario", "publish", "--channel", "news", "--rate", fmt.Sprint(6000/float64(*consoleConns)))
+	hold := []string{"stress", "--target", "ws://" + addr + "/ws", "--max-conns", fmt.Sprint(*consoleConns), "--ramp-up", fmt.Sprintf("%ds", *consoleConns/8000), "--timeout", "30s", "--duration", "30m"}
+	if *consoleConns <= 100_000 { // a publication to more keeps both ends busy for seconds
+		hold = append(hold, "--protocol", "plain", "--scenario", "publish", "--channel", "news", "--rate", fmt.Sprint(6000/float64(*consoleConns)))
+	}
+	run(&load, hold...)
 	run(&churn, "stress", "--target", "ws://"+addr+"/ws", "--max-conns", "200", "--duration", "30m", "--scenario", "churn", "--ramp-up", "4s", "--lifetime", "4s")
 
 	awaitConns(t, ctx, admin, *consoleConns)
