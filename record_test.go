@@ -230,25 +230,32 @@ func slowCentrifuge() Endpoint {
 // drained drains the gateway, and answers the close frame.
 func drained(w *world, p *peer) {
 	w.t.Helper()
+	// Begun here, so that the loop knows of it before its clock moves: a goroutine may wait long for a processor.
+	w.g.StartDrain(0)
 	over := make(chan error, 1)
 	go func() { over <- w.g.Drain(context.Background(), 0) }()
-	until(w.t, "the drain's beginning", w.g.admission.draining.Load)
-	for answered := false; ; {
+	until(w.t, "our close frame", func() bool {
+		w.sys.Advance(100 * time.Millisecond)
+		op, _, code, ok := p.next()
+		if !ok || op != ws.OpClose {
+			return false
+		}
+		p.Write(ws.AppendClose(nil, ws.Client, code, "", maskKey))
+		p.Close()
+		return true
+	})
+	until(w.t, "the drain's end", func() bool {
+		w.sys.Advance(100 * time.Millisecond)
 		select {
 		case err := <-over:
 			if err != nil {
 				w.t.Error(err)
 			}
-			return
+			return true
 		default:
+			return false
 		}
-		w.sys.Advance(100 * time.Millisecond)
-		if op, _, code, ok := p.next(); ok && op == ws.OpClose && !answered {
-			answered = true
-			p.Write(ws.AppendClose(nil, ws.Client, code, "", maskKey))
-			p.Close()
-		}
-	}
+	})
 }
 
 // Who was refused, and who asked for a page, is no connection.
