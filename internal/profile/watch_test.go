@@ -488,7 +488,7 @@ func TestHeapDelta(t *testing.T) {
 	const mb = 1 << 20
 	within := func(what string, got, want int64) {
 		t.Helper()
-		if got < want-want/10*sign(want)-mb || got > want+want/10*sign(want)+mb {
+		if got < want-want/4*sign(want)-mb || got > want+want/4*sign(want)+mb {
 			t.Errorf("%s: the difference says %d bytes, want about %d", what, got, want)
 		}
 	}
