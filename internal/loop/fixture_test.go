@@ -368,6 +368,8 @@ func newFake(t *testing.T, opts loop.Options, s script) *fake {
 	})
 	f.world = newWorld(t, opts, s)
 	f.start()
+	// Start leaves the listeners to the loops; a call that a test makes to fail would otherwise be one of theirs.
+	f.sys.Settle()
 	return f
 }
 

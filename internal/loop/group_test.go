@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -718,10 +717,6 @@ func TestAdoptUnwatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.sys.Settle()
-	// The loop may be waiting for a processor.
-	for deadline := time.Now().Add(20 * time.Second); !p.Gone() && time.Now().Before(deadline); f.sys.Settle() {
-		runtime.Gosched()
-	}
 	if r := f.conn(0); r.carry != "carried" {
 		t.Errorf("opened with %q", r.carry)
 	}

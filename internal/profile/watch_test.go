@@ -431,6 +431,10 @@ func TestHeapDelta(t *testing.T) {
 	s := httptest.NewServer(profile.Pages(nil))
 	defer s.Close()
 	defer func() { held = nil }()
+	// A collection that nobody asked for, after the first one and before its profile is read, would count what is allocated
+	// by then as having been there before.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	runtime.GC() // one that was under way is over
 	delta := func(act func()) int64 {
 		t.Helper()
 		collections := func() uint32 {
@@ -488,7 +492,7 @@ func TestHeapDelta(t *testing.T) {
 	const mb = 1 << 20
 	within := func(what string, got, want int64) {
 		t.Helper()
-		if got < want-want/4*sign(want)-mb || got > want+want/4*sign(want)+mb {
+		if got < want-want/10*sign(want)-mb || got > want+want/10*sign(want)+mb {
 			t.Errorf("%s: the difference says %d bytes, want about %d", what, got, want)
 		}
 	}
