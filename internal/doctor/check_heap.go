@@ -252,10 +252,11 @@ func askHeap(e *Evidence) []Finding {
 	}
 	slices.SortStableFunc(list, func(a, b Finding) int { return cmp.Compare(b.PerHour, a.PerHour) })
 	if len(list) == 0 && len(foreign) > 0 && len(stuck) == 0 {
-		if g, of := holderOf(holders, foreign); g != nil {
+		kept := e.Source.keptOfHanded(e, p, foreign)
+		if g, of := holderOf(holders, foreign, kept); g != nil {
 			list = append(list, holderFinding(e, g, of, byLine))
 		} else {
-			list = append(list, foreignFinding(e, p, foreign))
+			list = append(list, foreignFinding(e, p, foreign, kept))
 		}
 	}
 	// What grows at a fiftieth of the pace of the worst is most often its shadow.
@@ -450,8 +451,15 @@ func (g *growing) mayHold(s *Source) bool {
 }
 
 // holderOf finds the program's own objects that there are as many more of as of what grows in others' code: a connection in a
-// map holds the buffers that net/http had made for it. Both are nil where there are none.
-func holderOf(holders []*growing, foreign []growing) (*growing, *growing) {
+// map holds the buffers that net/http had made for it. Where kept, the places that keep what a server handed out, has some of them, only
+// those count. Both are nil where there are none.
+func holderOf(holders []*growing, foreign []growing, kept []handed) (*growing, *growing) {
+	also := func(g *growing) bool {
+		return slices.ContainsFunc(kept, func(h handed) bool { return h.Line.same(g.line) })
+	}
+	if slices.ContainsFunc(holders, also) {
+		holders = slices.DeleteFunc(slices.Clone(holders), func(g *growing) bool { return !also(g) })
+	}
 	var best *growing
 	var of *growing
 	least := math.Log(3) // few samples are right within this factor
@@ -486,7 +494,7 @@ func holderFinding(e *Evidence, g, of *growing, byLine map[string][]*growing) Fi
 }
 
 // foreignFinding is about memory that only others' code allocates, in goroutines of its own.
-func foreignFinding(e *Evidence, p places, list []growing) Finding {
+func foreignFinding(e *Evidence, p places, list []growing, kept []handed) Finding {
 	slices.SortStableFunc(list, func(a, b growing) int { return cmp.Compare(b.slope, a.slope) })
 	g := list[0]
 	f := Finding{Severity: Major, Confidence: g.confidence, PerHour: g.slope * 3600, rank: 40}
@@ -499,6 +507,17 @@ func foreignFinding(e *Evidence, p places, list []growing) Finding {
 	f.Sentence = fmt.Sprintf("the heap grows by %s an hour in %s, which no line of the program is on the stack of", bytesText(f.PerHour), shortFunction(name))
 	f.Evidence = []string{fmt.Sprintf("from %s to %s, allocated below %s", bytesText(g.first), bytesText(g.last), g.frames[len(g.frames)-1].Function)}
 	f.Advice = "look for what is opened and not closed"
+	if len(kept) > 0 {
+		f.Line, f.Line.Role = kept[0].Line, "keeps what the server handed to the program"
+		f.Sentence += fmt.Sprintf("; it belongs to what the server hands to the program, which is kept here: %s, %s", f.Line, kept[0].What)
+		f.Advice = "let go of the request or the connection when it is over: take it out of the collection on every path"
+		f.Confidence = min(f.Confidence, 0.8)
+		for _, h := range kept[1:min(len(kept), 4)] {
+			h.Line.Role = "may be another"
+			f.Related = append(f.Related, h.Line)
+		}
+		return f
+	}
 	for _, r := range resources {
 		if signs(r) {
 			if c := e.Source.unreleased(r, e, p); len(c) > 0 {
