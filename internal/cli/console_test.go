@@ -23,6 +23,7 @@ import (
 
 	"github.com/longwire/longwire/client"
 	"github.com/longwire/longwire/internal/browsertest"
+	"github.com/longwire/longwire/internal/sys"
 )
 
 var (
@@ -170,7 +171,7 @@ func TestConsolePictures(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	run := func(log *serverLog, args ...string) {
+	run := func(log *serverLog, args ...string) (pid int) {
 		t.Helper()
 		cmd := exec.CommandContext(ctx, *consoleBinary, args...)
 		cmd.Env = append(os.Environ(), "LONGWIRE_ADMIN_TOKEN="+adminToken)
@@ -181,9 +182,10 @@ func TestConsolePictures(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { cancel(); _ = cmd.Wait() }) // it was interrupted
+		return cmd.Process.Pid
 	}
 	var server, load, churn serverLog
-	run(&server, "serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-conns", fmt.Sprint(max(20_000, *consoleConns*5/4)), "--max-memory", "none", "--config", "testdata/console.yaml", "--trace", "--drain", "0s")
+	pid := run(&server, "serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-conns", fmt.Sprint(max(20_000, *consoleConns*5/4)), "--max-memory", "none", "--config", "testdata/console.yaml", "--trace", "--drain", "0s")
 	addr, admin := awaitLog(t, &server, listeningAt), awaitLog(t, &server, adminAt)
 	hold := []string{"stress", "--target", "ws://" + addr + "/ws", "--max-conns", fmt.Sprint(*consoleConns), "--ramp-up", fmt.Sprintf("%ds", *consoleConns/8000), "--timeout", "30s", "--duration", "30m"}
 	if *consoleConns <= 100_000 { // a publication to more keeps both ends busy for seconds
@@ -201,10 +203,35 @@ func TestConsolePictures(t *testing.T) {
 	p.Navigate("http://" + admin + "/")
 	p.Eval(fmt.Sprintf(`await shows('.sign-in', 'Admin token'); submit('Admin token', %q); await until(() => tile('Connections'))`, adminToken))
 	p.Navigate("http://" + admin + "/")
-	t.Log("figure: conns, and ms from the request to the first paint, to the first paint with content and to the first figures: " + p.Eval(`await until(() => tile('Connections') !== '–'); const figures = performance.now(); await until(() => performance.getEntriesByType('paint').length === 2)
+	t.Log("figure: conns, and ms from the request to the first paint, to the first paint with content and to the first figures: " + p.Eval(`await until(() => /\d/.test(tile('Connections'))); const figures = performance.now(); await until(() => performance.getEntriesByType('paint').length === 2)
 		return tile('Connections') + '; ' + performance.getEntriesByType('paint').map((e) => Math.round(e.startTime)).join(', ') + ', ' + Math.round(figures)`))
 	t.Log("figure: ms between updates: " + p.Eval(`const at = []; const o = new MutationObserver(() => { if (!at.length || performance.now() - at.at(-1) > 100) at.push(performance.now()); }); o.observe($('.plots'), { subtree: true, attributes: true, attributeFilter: ['d'] });
 		await until(() => at.length > 15); return at.slice(1).map((v, i) => Math.round(v - at[i])).join(' ')`))
+	// What the console costs the gateway: the same time with it and without it, in turns.
+	var with, without []string
+	for range 3 {
+		for _, c := range []struct {
+			url  string
+			took *[]string
+		}{{"http://" + admin + "/", &with}, {"about:blank", &without}} {
+			p.Navigate(c.url)
+			begin := processorTime(t, pid)
+			p.Eval(`await new Promise((done) => setTimeout(done, 20_000))`)
+			*c.took = append(*c.took, fmt.Sprint((processorTime(t, pid) - begin).Milliseconds()))
+		}
+	}
+	t.Logf("figure: ms of the gateway's processor time in 20 s: %s with the console open, %s without", strings.Join(with, ", "), strings.Join(without, ", "))
+	var searches []string
+	for range 10 {
+		var found struct {
+			Took    float64 `json:"took_ms"`
+			Scanned int
+		}
+		adminCall(t, ctx, admin, "POST", "sessions", `{"address":"203.0.113.1"}`, &found)
+		searches = append(searches, fmt.Sprintf("%.0f of %d", found.Took, found.Scanned))
+	}
+	t.Log("figure: ms of a search that finds nobody, and connections looked at: " + strings.Join(searches, ", "))
+	p.Navigate("http://" + admin + "/")
 	// Plots of a minute are no beauty.
 	p.Eval(`await new Promise((done) => setTimeout(done, 45_000))`)
 	for _, c := range []struct {
@@ -230,26 +257,42 @@ func TestConsolePictures(t *testing.T) {
 func awaitConns(t *testing.T, ctx context.Context, admin string, n int) {
 	t.Helper()
 	for seq := 0; ; {
-		r, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("http://%s/admin/v1/live?after=%d", admin, seq), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+adminToken)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var live struct{ Seq, Conns int }
-		err = json.NewDecoder(resp.Body).Decode(&live)
-		_ = resp.Body.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
+		adminCall(t, ctx, admin, "GET", fmt.Sprintf("live?after=%d", seq), "", &live)
 		if live.Conns >= n {
 			return
 		}
 		seq = live.Seq
 	}
+}
+
+// adminCall asks the admin API and reads the answer into v.
+func adminCall(t *testing.T, ctx context.Context, admin, method, call, body string, v any) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+admin+"/admin/v1/"+call, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+adminToken)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = json.NewDecoder(resp.Body).Decode(v)
+	_ = resp.Body.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// processorTime is what a process has used so far.
+func processorTime(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	p, err := sys.ReadProcess(os.DirFS("/"), pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.CPU
 }
 
 // picture writes what the window shows as a small PNG: with the 256 colors that are most of it.
