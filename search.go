@@ -60,6 +60,7 @@ const (
 	searchSlots   = 4096 // that are looked at in a turn
 	searchRows    = 32   // that are read whole in a turn: each costs a system call
 	searchIndexed = 1024 // connections of one user or channel on a loop that are taken from the index in a turn; of more, all are gone through
+	searchWide    = 8    // loops that are asked at the same time, once others had nobody
 	searchTime    = 2 * time.Second
 	searchQueue   = 4 // searches that wait for the one under way
 )
@@ -143,34 +144,89 @@ func (g *Gateway) Search(ctx context.Context, q Search) (Found, error) {
 		return found, g.orClosed(err)
 	}
 	defer g.searching.end()
+	err = g.searchLoops(ctx, c, at, &found)
+	if errors.Is(err, errLate) && found.Scanned > 0 {
+		err = nil // the page has what there was in time
+	}
+	return found, err
+}
+
+// searchLoops fills a page, and says in its cursor where the next one begins.
+func (g *Gateway) searchLoops(ctx context.Context, c *criteria, at cursor, found *Found) error {
 	over := time.Now().Add(searchTime)
-	loops := g.searchedLoops(c)
-	for ; int(at.loop) < len(g.loops.Loops()); at = (cursor{loop: at.loop + 1}) {
-		if loops != nil && !slices.Contains(loops, int(at.loop)) {
-			continue
+	loops := g.searchedLoops(c, int(at.loop))
+	for wide := 1; len(loops) > 0; {
+		asked := loops[:min(wide, len(loops))]
+		answers := make([]<-chan searchTurn, len(asked))
+		for k, i := range asked {
+			slot := uint32(0)
+			if i == int(at.loop) {
+				slot = at.slot
+			}
+			answers[k] = g.searchOn(ctx, i, c, slot, c.limit-len(found.Conns), over)
 		}
-		for more := true; more; {
-			if len(found.Conns) == c.limit || time.Now().After(over) {
-				found.Cursor = at.String()
-				return found, nil
+		before := len(found.Conns)
+		for k, i := range asked {
+			var t searchTurn
+			select {
+			case t = <-answers[k]:
+			case <-ctx.Done():
 			}
-			var turn searchTurn
-			err := g.onLoop(ctx, int(at.loop), func(f *front) {
-				turn = f.search(c, at.slot, min(searchRows, c.limit-len(found.Conns)))
-			})
-			if errors.Is(err, errLate) && found.Scanned > 0 {
-				found.Cursor = at.String()
-				return found, nil
+			if err := g.orClosed(context.Cause(ctx)); err != nil {
+				found.Cursor = cursor{loop: uint32(i)}.String()
+				if i == int(at.loop) {
+					found.Cursor = at.String()
+				}
+				return err
 			}
-			if err != nil {
-				return found, err
+			if room := c.limit - len(found.Conns); len(t.conns) > room { // those before it in this round had some
+				t.conns, t.next, t.more = t.conns[:room], t.slots[room], true
 			}
-			found.Conns = append(found.Conns, turn.conns...)
-			found.Scanned += turn.scanned
-			at.slot, more = turn.next, turn.more
+			found.Conns = append(found.Conns, t.conns...)
+			found.Scanned += t.scanned
+			if t.more {
+				found.Cursor = cursor{uint32(i), t.next}.String()
+				return nil
+			}
+			if loops = loops[1:]; len(loops) > 0 && (len(found.Conns) == c.limit || time.Now().After(over)) {
+				found.Cursor = cursor{loop: uint32(loops[0])}.String()
+				return nil
+			}
+		}
+		if wide = 1; len(found.Conns) == before {
+			wide = min(2*len(asked), searchWide)
 		}
 	}
-	return found, nil
+	return nil
+}
+
+// searchOn goes through a loop from a slot on, turn after turn, until it has as many connections as limit or the time is over. A
+// loop that does not run has nothing to tell.
+func (g *Gateway) searchOn(ctx context.Context, index int, c *criteria, from uint32, limit int, over time.Time) <-chan searchTurn {
+	answer := make(chan searchTurn, 1)
+	l := g.loops.Loops()[index]
+	all := searchTurn{next: from} // loop-owned
+	var turn func()
+	turn = func() {
+		f := g.fronts[index]
+		if f == nil || f.conn == nil || ctx.Err() != nil {
+			answer <- searchTurn{}
+			return
+		}
+		t := f.search(c, all.next, min(searchRows, limit-len(all.conns)))
+		all.conns, all.slots = append(all.conns, t.conns...), append(all.slots, t.slots...)
+		all.scanned += t.scanned
+		all.next, all.more = t.next, t.more
+		// The next turn is another call, which comes after all that waits for the loop now.
+		if all.more && len(all.conns) < limit && time.Now().Before(over) && l.Call(turn) == nil {
+			return
+		}
+		answer <- all
+	}
+	if l.Call(turn) != nil {
+		answer <- searchTurn{}
+	}
+	return answer
 }
 
 // mayAsk reports whether there is anybody to ask.
@@ -219,16 +275,19 @@ func (g *Gateway) onLoop(ctx context.Context, index int, f func(*front)) error {
 	}
 }
 
-// searchedLoops are the loops that can have what is looked for; nil: all.
-func (g *Gateway) searchedLoops(c *criteria) []int {
-	if c.channel == nil {
-		return nil
-	}
-	loops := []int{}
-	if g.hub != nil {
+// searchedLoops are the loops, from one on, that can have what is looked for.
+func (g *Gateway) searchedLoops(c *criteria, from int) []int {
+	var loops []int
+	switch {
+	case c.channel == nil:
+		for i := range g.loops.Loops() {
+			loops = append(loops, i)
+		}
+	case g.hub != nil:
 		g.hub.Loops(string(c.channel), func(i int) { loops = append(loops, i) })
+		slices.Sort(loops)
 	}
-	return loops
+	return slices.DeleteFunc(loops, func(i int) bool { return i < from })
 }
 
 // searchClient looks for the connection that an id names.
@@ -364,9 +423,10 @@ func (k *keys) has(key uint64) bool {
 	return key&k.mask == k.want && (key>>32 == 0xffff_ffff) == k.four
 }
 
-// searchTurn is what came of one turn.
+// searchTurn is what came of one turn, or of all turns on one loop.
 type searchTurn struct {
 	conns   []OpenConn
+	slots   []uint32 // of conns
 	scanned int
 	next    uint32 // the slot to go on from
 	more    bool
@@ -385,7 +445,7 @@ func (f *front) search(c *criteria, from uint32, rows int) (t searchTurn) {
 			return true
 		}
 		if conn, ok := f.describe(i, c); ok {
-			t.conns = append(t.conns, conn)
+			t.conns, t.slots = append(t.conns, conn), append(t.slots, i)
 		}
 		read++
 		return read < rows

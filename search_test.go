@@ -327,6 +327,36 @@ func TestSearchMany(t *testing.T) {
 	}
 }
 
+// TestSearchWide looks for few on many loops, several of which are asked at once: none is missed or told twice, whatever the size of a page.
+func TestSearchWide(t *testing.T) {
+	const n, users = 300, 50
+	g := searched(t, longwire.Config{MaxConns: 2000, Loops: 24})
+	for k := range n {
+		user(t, g, strconv.Itoa(k%users), "")
+	}
+	type search struct {
+		q       longwire.Search
+		want    int
+		scanned int // at least
+	}
+	searches := []search{{longwire.Search{Limit: 200}, n, n}, {longwire.Search{Address: "203.0.113.9"}, 0, n}, {longwire.Search{User: "nobody"}, 0, 0}}
+	for k := range users {
+		for limit := range 4 {
+			searches = append(searches, search{longwire.Search{User: strconv.Itoa(k), Limit: limit}, n / users, n / users})
+		}
+	}
+	for _, c := range searches {
+		found, scanned := all(t, g, c.q)
+		ids := make(map[string]bool)
+		for _, x := range found {
+			ids[x.Client] = true
+		}
+		if len(found) != c.want || len(ids) != c.want || scanned < c.scanned {
+			t.Errorf("search %+v: %d found, %d of them different, want %d; %d looked at, want at least %d", c.q, len(found), len(ids), c.want, scanned, c.scanned)
+		}
+	}
+}
+
 // A channel with subscribers on several loops is told once.
 func TestChannelPage(t *testing.T) {
 	g := searched(t, longwire.Config{MaxConns: 1000, Loops: 4})
