@@ -178,8 +178,9 @@ func Statements() []Statement {
 		on("5", "profiler", "sys-difference", "关联 cgroup v2 memory.current 与 Go runtime.MemStats.Sys 差值,精准识别 goroutine 泄漏",
 			"the difference between the cgroup's memory and MemStats.Sys tells a leak of goroutines"),
 		by("5", "pool-wait", "Druid 配置 maxWait=30000与业务 SQL 执行超时冲突",
-			"a pool's wait limit above the statement's timeout exhausts the pool", "", NotShown,
-			"a Java pool; no experiment here has a database"),
+			"a pool's wait limit above the statement's timeout exhausts the pool", "[doctor.md](doctor.md); `go test -run TestPostgres ./internal/doctor`", HoldsInPart,
+			"the two do conflict: with a pool on PostgreSQL that is too small, callers wait longer for a connection than their statements may run, and the doctor names "+
+				"the setting. But what exhausts a pool is too few connections for the work, or connections that are not given back; the wait limit says only how long callers hang"),
 		by("5", "other-stacks", "Spring Boot 3.2、GraalVM、rdkafka-sys、Istio …",
 			"figures of other stacks: start-up times, log volumes, canary releases, a consumer in Rust", "", NotShown,
 			"they are about other programs than a Go gateway, and the article does not tell how they were measured"),
