@@ -73,7 +73,7 @@ func TestCost(t *testing.T) {
 	}
 	average, _ := os.ReadFile("/proc/loadavg")
 	cpuAlone, unitsAlone, load := alone()
-	sum, rounds := 0.0, 3
+	sum, extra, cpuLooked, rounds := 0.0, 0.0, 0.0, 3
 	var longest time.Duration
 	for i := range rounds {
 		a := now()
@@ -91,7 +91,15 @@ func TestCost(t *testing.T) {
 		own := time.Duration((b.units - a.units) * float64(cpuAlone) / unitsAlone)
 		share := (b.cpu - a.cpu - own).Seconds() / b.at.Sub(a.at).Seconds()
 		sum += share
+		extra += (b.cpu - a.cpu - own).Seconds()
+		cpuLooked += own.Seconds()
 		t.Logf("round %d: %s to the answer, %d findings; %.2f %% of a CPU beside its own work (%s of %s); %s", i+1, took.Round(100*time.Millisecond), len(r.Findings), 100*share, (b.cpu - a.cpu - own).Round(time.Millisecond), (b.cpu - a.cpu).Round(time.Millisecond), e.Cost)
 	}
-	t.Logf("the program by itself: %.0f %% of a CPU; looked at, %.2f %% of a CPU more on average; answers within %s; load of the machine before: %s", 100*load, 100*sum/float64(rounds), longest.Round(100*time.Millisecond), strings.TrimSpace(string(average)))
+	if share := sum / float64(rounds); share > 0.02 {
+		t.Errorf("looking costs %.2f %% of a CPU, want at most 2 %%", 100*share)
+	}
+	if *costFor <= 30*time.Second && longest > time.Minute {
+		t.Errorf("the answer took %s, want at most a minute", longest)
+	}
+	t.Logf("the program by itself: %.0f %% of a CPU; looked at, %.2f %% of a CPU more on average, %.1f %% of what it used itself; answers within %s; load of the machine before: %s", 100*load, 100*sum/float64(rounds), 100*extra/cpuLooked, longest.Round(100*time.Millisecond), strings.TrimSpace(string(average)))
 }
