@@ -356,6 +356,7 @@ func TestExpressions(t *testing.T) {
 insecure: true
 api-insecure: true
 hook-rpc: `+backend(t)+`
+trace: true
 namespaces:
   - name: chat
     history-size: 10
@@ -393,6 +394,8 @@ stages:
 		t.Fatalf("%d questions, want more", len(open))
 	}
 	t.Logf("%d questions", len(open))
+	// The panels of the kernel's view have more than zeros.
+	open = append(open, question{where: "the kernel's view", expr: "sum(longwire_kernel_ends_total) > 0"})
 	tick := time.NewTicker(250 * time.Millisecond) // a scrape's time apart
 	defer tick.Stop()
 	whys := make(map[question]error)
