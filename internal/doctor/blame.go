@@ -239,16 +239,18 @@ func within(n, outer ast.Node) bool { return outer.Pos() <= n.Pos() && n.End() <
 func (s *Source) block(n ast.Node) ast.Node {
 	for n = s.parents[n]; n != nil; n = s.parents[n] {
 		switch n.(type) {
-		case *ast.BlockStmt, *ast.CaseClause, *ast.CommClause:
-			return n
-		case *ast.FuncLit:
+		case *ast.BlockStmt:
 			// A deferred literal gives back for the function around it.
-			if c, ok := s.parents[n].(*ast.CallExpr); ok {
-				if d, ok := s.parents[c].(*ast.DeferStmt); ok {
-					return s.block(d)
+			if lit, ok := s.parents[n].(*ast.FuncLit); ok {
+				if c, ok := s.parents[lit].(*ast.CallExpr); ok && c.Fun == ast.Expr(lit) {
+					if d, ok := s.parents[c].(*ast.DeferStmt); ok {
+						return s.block(d)
+					}
 				}
 			}
-			return bodyOf(n)
+			return n
+		case *ast.CaseClause, *ast.CommClause:
+			return n
 		}
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 var lockCheck = Check{
 	Name: "locks and scheduling",
 	Skip: func(e *Evidence) string {
-		if len(e.Locks) == 0 && e.Schedule == nil && len(e.Runtime) < 2 {
+		if len(e.Locks) == 0 && e.Schedule == nil && (len(e.Runtime) < 2 || !e.Runtime[0].ofLocks() && !e.Runtime[len(e.Runtime)-1].ofLocks()) {
 			return "there is no execution trace (net/http/pprof serves it), and neither a mutex nor a block profile: have the program call runtime.SetMutexProfileFraction(100) and runtime.SetBlockProfileRate(100000), each at little cost"
 		}
 		return ""

@@ -167,8 +167,13 @@ func TestTraceFindings(t *testing.T) {
 		"at the limit": {func(i int) string {
 			return strings.Replace(fmt.Sprintf(text, i, 5, 90, 20, 1, 30, 100, 101, 99, 100), "@5.000s", fmt.Sprintf("@5.%03ds", i*25), 1)
 		}, "close to the memory limit"},
-		"share":  {func(i int) string { return fmt.Sprintf(text, i, i, 40, 1, 0, 1, 20, 20, 10, 20) }, "takes 40 %"},
-		"assist": {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 200, 100, 20, 20, 10, 20) }, "did 67 % of the marking"},
+		"share":    {func(i int) string { return fmt.Sprintf(text, i, i, 40, 1, 0, 1, 20, 20, 10, 20) }, "takes 40 %"},
+		"assist":   {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 200, 100, 20, 20, 10, 20) }, "did 67 % of the marking"},
+		"beyond":   {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 38, 60, 20, 40) }, "in 20 of the last 20 it was beyond at the end of the mark, by 50 % typically"},
+		"late":     {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 55, 60, 20, 40) }, "the marks begin too late"},
+		"at times": {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 38, 40+i%2*20, 20, 40) }, ""},
+		"a little": {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 38, 46, 20, 40) }, ""},
+		"small":    {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 4, 9, 2, 4) }, ""},
 	} {
 		var b strings.Builder
 		for i := 1; i < 40; i++ {
@@ -182,6 +187,55 @@ func TestTraceFindings(t *testing.T) {
 		if c.want == "" && r.Found() || c.want != "" && (!r.Found() || !strings.Contains(r.Findings[0].Sentence, c.want)) {
 			t.Errorf("%s: %+v, want %q", name, r.Findings, c.want)
 		}
+	}
+}
+
+// TestTraceWords has a log told in words, whether there is a finding or not.
+func TestTraceWords(t *testing.T) {
+	const text = "gc %d @%d.000s 2%%: 0.02+3.5+0.01 ms clock, 0.1+1/4/5+0.1 ms cpu, 20->%d->10 MB, 20 MB goal, 0 MB stacks, 0 MB globals, 2 P%s\n"
+	log := func(end int) *Evidence {
+		var b strings.Builder
+		for i := range 40 {
+			forced := ""
+			if i%10 == 9 {
+				forced = " (forced)"
+			}
+			fmt.Fprintf(&b, text, i+1, 5*i, end, forced)
+		}
+		cycles, _ := ParseTrace([]byte(b.String()))
+		return &Evidence{Target: "log", Trace: cycles}
+	}
+	r := Examine(log(21))
+	var b bytes.Buffer
+	if err := r.WriteText(&b); err != nil || r.Found() {
+		t.Fatalf("%v, %+v", err, r.Findings)
+	}
+	for _, want := range []string{
+		"a collection  typically pauses the program for 30µs, marks for 3.5ms beside it, and leaves 10.0 MiB alive of a heap of 21.0 MiB (goal 20.0 MiB); 12 a minute\n",
+		"its pauses    20µs before the mark and 10µs after it, in which all goroutines stand; the longest two of a collection took 30µs together\n",
+		"its mark      3.5ms beside the program, 99 % of a collection's time; of its CPU time 10 % was work of goroutines that allocate.",
+		"its heap      20.0 MiB when it began, 21.0 MiB at the end of the mark, 10.0 MiB of that alive: 52 % was garbage\n",
+		"its goal      20.0 MiB at the end of this very collection; it follows from what the one before found alive, and from GOGC and GOMEMLIMIT, and was kept\n",
+		"how often     40 collections in 3m15s, 12 a minute, 4 of them asked for; 2 % of the CPU went into them since the program's start\n",
+		"no finding",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, &b)
+		}
+	}
+	b.Reset()
+	if err := r.WriteJSON(&b); err != nil || !strings.Contains(b.String(), `"name": "a collection"`) || !strings.Contains(b.String(), `"value": "typically pauses the program for 30`) {
+		t.Errorf("%v\n%s", err, &b)
+	}
+	r = Examine(log(30))
+	if i := slices.IndexFunc(r.Steps, func(s Step) bool { return s.Finding }); !r.Found() || i < 0 || !strings.Contains(r.Steps[i].Value, "missed by a fifth or more in 36 of 36") {
+		t.Errorf("a heap beyond its goals: %+v %+v", r.Findings, r.Steps)
+	}
+	if s := Examine(&Evidence{Trace: log(21).Trace[:1]}).Steps; len(s) != 6 || !strings.Contains(s[5].Value, "1 collection; 2 % of the CPU") {
+		t.Errorf("one collection: %+v", s)
+	}
+	if s := Examine(&Evidence{}).Steps; len(s) != 0 {
+		t.Errorf("no log: %+v", s)
 	}
 }
 

@@ -17,7 +17,7 @@ type Check struct {
 // Checks are all of them, in the order in which they are asked.
 func Checks() []Check {
 	return []Check{
-		goroutineCheck, heapCheck, finalizerCheck, descriptorCheck, outsideCheck, gctraceCheck, lockCheck, poolCheck,
+		goroutineCheck, heapCheck, finalizerCheck, syncPoolCheck, descriptorCheck, outsideCheck, gctraceCheck, lockCheck, poolCheck,
 	}
 }
 
@@ -56,6 +56,8 @@ func Examine(e *Evidence) *Report {
 		for _, a := range e.Plan.Assumed {
 			r.Notes = append(r.Notes, "assumed: "+a)
 		}
+	default:
+		r.Steps = traceSteps(e.Trace)
 	}
 	for i := range r.Steps {
 		s := &r.Steps[i]

@@ -312,6 +312,7 @@ func TestUnreleased(t *testing.T) {
 	}{
 		{"never closed", "file", `f, err := os.Open("x"); if err != nil { return err }; _ = f; return nil`, true},
 		{"deferred", "file", `f, err := os.Open("x"); if err != nil { return err }; defer f.Close(); return nil`, false},
+		{"deferred in a literal", "file", `f, err := os.Open("x"); if err != nil { return err }; defer func() { _ = f.Close() }(); if f.Name() == "" { return nil }; return nil`, false},
 		{"a way out before", "file", `f, err := os.Open("x"); if err != nil { return err }; if f.Name() == "" { return nil }; defer f.Close(); return nil`, true},
 		{"closed before each way out", "file", `f, err := os.Open("x"); if err != nil { return err }; if f.Name() == "" { f.Close(); return nil }; f.Close(); return nil`, false},
 		{"body", "response", `r, err := http.Get("x"); if err != nil { return err }; _ = r.Status; return nil`, true},

@@ -31,7 +31,11 @@ func (r *Report) page(e *Evidence) *report.Page {
 	for i, f := range r.Findings {
 		add(fmt.Sprintf("%d. %s", i+1, f.Check), f.blocks()...)
 	}
-	add("Step by step", r.stepTable()...)
+	steps := "Step by step"
+	if e.Handshake == nil && e.Plan == nil {
+		steps = "The collector's log, in words"
+	}
+	add(steps, r.stepTable()...)
 	add("Over time", e.charts()...)
 	add("Checks", r.checkTable())
 	if len(r.Notes) > 0 {

@@ -84,7 +84,7 @@ type Finding struct {
 	step string
 }
 
-// Step is one thing that was tried or compared, with or without a finding about it.
+// Step is one thing that was tried, compared or seen, with or without a finding about it.
 type Step struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`

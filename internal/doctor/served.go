@@ -27,13 +27,17 @@ type PoolSample struct {
 	Canceled int64         // callers that gave up waiting
 }
 
-// RuntimeFigures are what the runtime counts of locks and of scheduling, as totals since the start. What a program does not serve is 0.
+// RuntimeFigures are what the runtime counts of locks, of scheduling and of finalizers, as totals since the start. What a program does not
+// serve is 0.
 type RuntimeFigures struct {
 	At        time.Duration
 	MutexWait time.Duration // of all goroutines for sync.Mutex and sync.RWMutex, together
 	AssistCPU time.Duration // marking that allocating goroutines did
 	UserCPU   time.Duration // of the program's own code
 	Latencies []Bucket      // from runnable to running
+
+	FinalizersQueued, FinalizersRun uint64 // due since their object was found dead, and of those the ones that ran
+	CleanupsQueued, CleanupsRun     uint64 // of runtime.AddCleanup
 }
 
 // Bucket is a part of a cumulative histogram: how many were at most so long.
@@ -43,7 +47,27 @@ type Bucket struct {
 }
 
 func (f *RuntimeFigures) empty() bool {
-	return f.MutexWait == 0 && f.AssistCPU == 0 && f.UserCPU == 0 && f.Latencies == nil
+	return !f.ofLocks() && f.FinalizersQueued == 0 && f.CleanupsQueued == 0
+}
+
+// ofLocks says whether there is one of locks or of scheduling.
+func (f *RuntimeFigures) ofLocks() bool {
+	return f.MutexWait != 0 || f.AssistCPU != 0 || f.UserCPU != 0 || f.Latencies != nil
+}
+
+// queues are the fields for finalizers and cleanups by the names of package runtime/metrics, and of client_golang's collector.
+func (f *RuntimeFigures) queues(name string) *uint64 {
+	switch name {
+	case "/gc/finalizers/queued:finalizers", "go_gc_finalizers_queued_finalizers_total":
+		return &f.FinalizersQueued
+	case "/gc/finalizers/executed:finalizers", "go_gc_finalizers_executed_finalizers_total":
+		return &f.FinalizersRun
+	case "/gc/cleanups/queued:cleanups", "go_gc_cleanups_queued_cleanups_total":
+		return &f.CleanupsQueued
+	case "/gc/cleanups/executed:cleanups", "go_gc_cleanups_executed_cleanups_total":
+		return &f.CleanupsRun
+	}
+	return nil
 }
 
 // Served is what a program says of itself at one address: in the format of expvar, or of Prometheus.
@@ -107,6 +131,10 @@ func parseVars(b []byte, at time.Duration) (s Served, err error) {
 func (f *RuntimeFigures) figure(name string, v any) {
 	n, ok := number(v)
 	if !ok {
+		return
+	}
+	if q := f.queues(name); q != nil && n >= 0 {
+		*q = uint64(min(n, 1e18))
 		return
 	}
 	switch name {
@@ -261,6 +289,10 @@ func parseMetrics(b []byte, at time.Duration) (s Served, err error) {
 				pools[key] = &PoolSample{At: at, Name: key}
 			}
 			m.set(pools[key], min(v, 1e15))
+			continue
+		}
+		if q := s.Figures.queues(name); q != nil {
+			*q = uint64(min(v, 1e18))
 			continue
 		}
 		switch name {

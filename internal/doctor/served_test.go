@@ -19,8 +19,8 @@ import (
 // TestParseServed reads the same figures in either format.
 func TestParseServed(t *testing.T) {
 	for name, want := range map[string]string{
-		"vars.json":   "databases.orders 9/10 open 10 idle 1 waits 12 3s 0 0; pgx 4/4 open 4 idle 0 waits 3 1.5s 7 1; mutex 12.5s assist 0s user 4s latencies 0; heap 1000000 of 20000000",
-		"metrics.txt": `pgxpool 4/4 open 0 idle 0 waits 0 0s 7 0; sql{db_name="a\"}b"} 1/0 open 0 idle 0 waits 0 0s 0 0; sql{db_name="orders"} 9/10 open 10 idle 1 waits 12 3s 0 0; mutex 12.5s assist 500ms user 4s latencies 3`,
+		"vars.json":   "databases.orders 9/10 open 10 idle 1 waits 12 3s 0 0; pgx 4/4 open 4 idle 0 waits 3 1.5s 7 1; mutex 12.5s assist 0s user 4s latencies 0 finalizers 101/900 cleanups 32/64; heap 1000000 of 20000000",
+		"metrics.txt": `pgxpool 4/4 open 0 idle 0 waits 0 0s 7 0; sql{db_name="a\"}b"} 1/0 open 0 idle 0 waits 0 0s 0 0; sql{db_name="orders"} 9/10 open 10 idle 1 waits 12 3s 0 0; mutex 12.5s assist 500ms user 4s latencies 3 finalizers 101/900 cleanups 32/64`,
 	} {
 		b, err := os.ReadFile(filepath.Join("testdata/seeds/served", name))
 		if err != nil {
@@ -34,7 +34,8 @@ func TestParseServed(t *testing.T) {
 		for _, p := range s.Pools {
 			fmt.Fprintf(&got, "%s %d/%d open %d idle %d waits %d %s %d %d; ", p.Name, p.InUse, p.Max, p.Open, p.Idle, p.Waits, p.Waited, p.Acquired, p.Canceled)
 		}
-		fmt.Fprintf(&got, "mutex %s assist %s user %s latencies %d", s.Figures.MutexWait, s.Figures.AssistCPU, s.Figures.UserCPU, len(s.Figures.Latencies))
+		f := s.Figures
+		fmt.Fprintf(&got, "mutex %s assist %s user %s latencies %d finalizers %d/%d cleanups %d/%d", f.MutexWait, f.AssistCPU, f.UserCPU, len(f.Latencies), f.FinalizersRun, f.FinalizersQueued, f.CleanupsRun, f.CleanupsQueued)
 		if s.Memory != nil {
 			fmt.Fprintf(&got, "; heap %d of %d", s.Memory.HeapAlloc, s.Memory.Sys)
 		}

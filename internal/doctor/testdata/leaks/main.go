@@ -3,11 +3,13 @@
 package main
 
 import (
+	"expvar"
 	"fmt"
 	"net"
 	"net/http"
 	_ "net/http/pprof"
 	"os"
+	"runtime/metrics"
 	"strconv"
 
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/chanrecv"
@@ -20,6 +22,7 @@ import (
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/events"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/files"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/finalizercycle"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/finalizerslow"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/finalizerstuck"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/fragments"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/generic"
@@ -34,13 +37,16 @@ import (
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okcoupon"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okdeep"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okexpiry"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okfinalizer"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okidle"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okpool"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okpoolpaths"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okring"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/oksawtooth"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okwarming"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okworkers"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/pending"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/poolempty"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/poolresidue"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/queue"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/respbody"
@@ -66,6 +72,7 @@ var programs = map[string]func(int){
 	"events":         events.Handle,
 	"files":          files.Handle,
 	"finalizercycle": finalizercycle.Handle,
+	"finalizerslow":  finalizerslow.Handle,
 	"finalizerstuck": finalizerstuck.Handle,
 	"fragments":      fragments.Handle,
 	"generic":        generic.Handle,
@@ -80,13 +87,16 @@ var programs = map[string]func(int){
 	"okcoupon":       okcoupon.Handle,
 	"okdeep":         okdeep.Handle,
 	"okexpiry":       okexpiry.Handle,
+	"okfinalizer":    okfinalizer.Handle,
 	"okidle":         okidle.Handle,
 	"okpool":         okpool.Handle,
+	"okpoolpaths":    okpoolpaths.Handle,
 	"okring":         okring.Handle,
 	"oksawtooth":     oksawtooth.Handle,
 	"okwarming":      okwarming.Handle,
 	"okworkers":      okworkers.Handle,
 	"pending":        pending.Handle,
+	"poolempty":      poolempty.Handle,
 	"poolresidue":    poolresidue.Handle,
 	"queue":          queue.Handle,
 	"respbody":       respbody.Handle,
@@ -101,6 +111,20 @@ var programs = map[string]func(int){
 	"waitgroup":      waitgroup.Handle,
 }
 
+// queues are what the runtime counts of finalizers and cleanups, by its own names.
+func queues() any {
+	figures := map[string]uint64{}
+	for _, kind := range []string{"finalizers", "cleanups"} {
+		for _, what := range []string{"queued", "executed"} {
+			s := []metrics.Sample{{Name: "/gc/" + kind + "/" + what + ":" + kind}}
+			if metrics.Read(s); s[0].Value.Kind() == metrics.KindUint64 {
+				figures[s[0].Name] = s[0].Value.Uint64()
+			}
+		}
+	}
+	return figures
+}
+
 func main() {
 	if len(os.Args) != 2 || programs[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "usage: leaks NAME")
@@ -112,6 +136,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	expvar.Publish("runtime", expvar.Func(queues))
 	next := 0
 	http.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) {
 		// One client asks, one request at a time.
