@@ -26,7 +26,7 @@ type doctorRunCmd struct {
 	Target  []string      `arg:"" optional:"" name:"target" help:"A URL of a program that serves /debug/pprof, a pid of this machine, or saved profiles, dumps and logs."`
 	For     time.Duration `default:"30s" help:"How long a running program is looked at."`
 	Source  string        `placeholder:"DIR" help:"Where the source of the main module lies; by default where the profile says, for a program on this machine."`
-	GCTrace string        `name:"gctrace" placeholder:"FILE" help:"A log with the output of GODEBUG=gctrace=1; - is standard input."`
+	GCTrace string        `name:"gctrace" placeholder:"FILE" help:"A log with the output of GODEBUG=gctrace=1; - is standard input. It is read for as long as the program is looked at."`
 	Header  []string      `placeholder:"NAME: VALUE" sep:"none" help:"A header for requests to the target, such as Authorization."`
 	NoGC    bool          `name:"no-gc" help:"Do not ask the target to collect before a heap profile."`
 	NoTrace bool          `name:"no-trace" help:"Do not take an execution trace."`
@@ -85,17 +85,13 @@ func (d *doctorRunCmd) Run(c *call) error {
 		}
 		col.SourceDir = filepath.ToSlash(dir)
 	}
-	switch d.GCTrace {
-	case "":
-	case "-":
-		col.Trace = c.Stdin
-	default:
-		f, err := os.Open(d.GCTrace)
+	if d.GCTrace != "" {
+		log, done, err := openLog(d.GCTrace, c.Stdin)
 		if err != nil {
 			return usage(fmt.Errorf("--gctrace: %w", err), "give the file that the program's standard error went to")
 		}
-		defer func() { _ = f.Close() }()
-		col.Trace = f
+		defer done()
+		col.Trace = log
 	}
 	out, err := openDoctorPage(d.HTML)
 	if err != nil {
@@ -264,7 +260,7 @@ func (d *doctorRunCmd) collect(ctx context.Context, col *doctor.Collector) (*doc
 	}
 	switch {
 	case len(files) == len(d.Target):
-		return col.Files(files)
+		return col.Files(ctx, files)
 	case len(files) == 0 && len(d.Target) == 1:
 		return col.Collect(ctx, d.Target[0])
 	}

@@ -151,7 +151,7 @@ func TestLockProfiles(t *testing.T) {
 		files = append(files, File{Name: fmt.Sprint(i), Data: b.Bytes(), At: time.Unix(int64(i), 0)})
 		lockedWork(50)
 	}
-	e, err := (&Collector{Root: os.DirFS("/")}).Files(files)
+	e, err := (&Collector{Root: os.DirFS("/")}).Files(t.Context(), files)
 	if err != nil || len(e.Locks) != 1 || len(e.Locks[0].Stacks) == 0 {
 		t.Errorf("%+v, %v", e, err)
 	}

@@ -406,8 +406,8 @@ func TestSampleProcess(t *testing.T) {
 	if g := s.Group; g.Version != 2 || g.Current != 9000000 || g.Limit != 10000000 || g.Anon != 5000000 || g.File != 2000000 || g.Sock != 77 {
 		t.Errorf("%+v", g)
 	}
-	if p := listeningPorts(root, 7); !slices.Equal(p, []int{8080}) {
-		t.Errorf("ports %v", p)
+	if all, own := listening(root, 7); len(all) != 1 || all[0].Addr.String() != "127.0.0.1:8080" || !own[55] {
+		t.Errorf("listeners %v, own %v", all, own)
 	}
 	if _, err := SampleProcess(root, 8, 0); err == nil {
 		t.Error("a process that is not there is an error")

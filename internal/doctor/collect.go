@@ -10,13 +10,14 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/longwire/longwire/internal/sys"
@@ -42,10 +43,13 @@ type Collector struct {
 	NoTrace bool
 	// Settings are what is known of the target's database pools.
 	Settings PoolSettings
-	// Trace is a log with the output of GODEBUG=gctrace=1; nil is none.
+	// Trace is a log with the output of GODEBUG=gctrace=1; nil is none. It is read while the target is looked at, to its end but no longer
+	// than For. One that may stay open without an end, as a pipe does, must have os.File's SetReadDeadline.
 	Trace io.Reader
 	// Say is told what is going on, in sentences, before it costs the target anything. nil tells nobody.
 	Say func(string)
+
+	network *sys.Network // the target's, where it is not the doctor's own; otherwise nil
 }
 
 // The share of the target's CPU that looking at it may take, and of that what forced collections may.
@@ -69,6 +73,8 @@ func (c *Collector) Collect(ctx context.Context, target string) (*Evidence, erro
 		return nil, &Error{fmt.Errorf("looking for %v: want 1s to 1h", c.For), "30s tells most leaks; one that grows slowly takes minutes"}
 	}
 	e := &Evidence{Target: target, Settings: c.Settings}
+	log := c.beginLog(ctx)
+	defer log.stop()
 	if pid, err := strconv.Atoi(target); err == nil {
 		if err := c.collectPID(ctx, e, pid); err != nil {
 			return nil, err
@@ -83,30 +89,7 @@ func (c *Collector) Collect(ctx context.Context, target string) (*Evidence, erro
 			return nil, err
 		}
 	}
-	return e, c.readTrace(e) // last, so that it has what was written meanwhile
-}
-
-func (c *Collector) readTrace(e *Evidence) error {
-	if c.Trace == nil {
-		return nil
-	}
-	b, err := io.ReadAll(io.LimitReader(c.Trace, 256<<20))
-	if err != nil {
-		return fmt.Errorf("read gctrace: %w", err)
-	}
-	c.addTrace(e, b)
-	if len(e.Trace) == 0 {
-		e.note("the log has no line of GODEBUG=gctrace=1: start the program with it, and give what it writes to standard error")
-	}
-	return nil
-}
-
-func (c *Collector) addTrace(e *Evidence, b []byte) {
-	cycles, skipped := ParseTrace(b)
-	e.Trace = append(e.Trace, cycles...)
-	if skipped > 0 {
-		e.note(fmt.Sprintf("%d lines of the log look like a collection's, but other output is mixed into them: they are left out", skipped))
-	}
+	return e, c.endLog(ctx, e, log, time.Now().Add(logGrace)) // last, so that it has what was written meanwhile
 }
 
 // collectPID looks at a process of this machine, and at its pprof if it serves one.
@@ -120,33 +103,21 @@ func (c *Collector) collectPID(ctx context.Context, e *Evidence, pid int) error 
 	} else if err != nil {
 		return err
 	}
-	info, err := c.executable(pid)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		e.note(fmt.Sprintf("process %d is another user's: run the doctor as that user or as root to see its descriptors and its program", pid))
-	case err != nil:
-		e.note(fmt.Sprintf("process %d is not a Go program, as far as its file tells: only what the system knows of it is looked at", pid))
-	default:
-		e.Build = info
-	}
-	// One of its ports may serve pprof. A request for the heap profile is all that any of them gets to see.
-	for _, port := range listeningPorts(c.Root, pid) {
-		u := &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Path: "/debug/pprof/"}
-		p := newProfiler(u, c.Header)
-		b, err := p.get(ctx, "heap", url.Values{"debug": {"1"}})
-		p.close()
-		if err == nil && bytes.HasPrefix(b, []byte("heap profile:")) {
-			c.say("process %d serves pprof on port %d", pid, port)
-			return c.collectURL(ctx, e, u, pid)
+	if err := c.mayLook(pid); err != nil {
+		if c.Trace == nil {
+			return err
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+		e.note(fmt.Sprintf("%v: its log is all that is looked at; %s", err, err.Hint))
+	} else if u, err := c.within(ctx, e, pid); err != nil {
+		return err
+	} else if u != nil {
+		defer c.leave()
+		c.say("process %d serves pprof at %s", pid, u.Host)
+		return c.collectURL(ctx, e, u, pid)
 	}
-	e.note(`no port of the process serves /debug/pprof: import _ "net/http/pprof" in it to have lines named (longwire serve: --admin 127.0.0.1:6060, and --header 'Authorization: Bearer TOKEN' here)`)
 	c.say("looking at /proc/%d for %s; the target does not notice", pid, c.For)
 	begin := time.Now()
-	err = c.looks(ctx, 12, begin, func(int) error {
+	err := c.looks(ctx, 12, begin, func(int) error {
 		s, err := SampleProcess(c.Root, pid, time.Since(begin))
 		if err == nil {
 			e.Process = append(e.Process, s)
@@ -155,6 +126,41 @@ func (c *Collector) collectPID(ctx context.Context, e *Evidence, pid int) error 
 	})
 	e.Took, e.Cost = time.Since(begin), "nothing: only /proc was read"
 	return err
+}
+
+// mayLook says why the doctor may not look into a process, as it may not into another user's; nil when it may.
+func (c *Collector) mayLook(pid int) *Error {
+	dir := path.Join("proc", strconv.Itoa(pid))
+	if _, err := fs.ReadLink(c.Root, path.Join(dir, "exe")); !errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	why := fmt.Errorf("process %d may not be looked into: it has rights that the doctor has not", pid)
+	if b, err := readBounded(c.Root, path.Join(dir, "status"), 64<<10); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > 2 && f[0] == "Uid:" && f[2] != strconv.Itoa(os.Geteuid()) {
+				why = fmt.Errorf("process %d may not be looked into: it is user %s's, and the doctor runs as user %d", pid, f[2], os.Geteuid())
+			}
+		}
+	}
+	return &Error{why, "run the doctor as that user or as root (in a container with CAP_SYS_PTRACE, too), or give the URL of its /debug/pprof"}
+}
+
+// within learns what a process's program is, and finds its pprof; nil where it has none.
+func (c *Collector) within(ctx context.Context, e *Evidence, pid int) (*url.URL, error) {
+	info, err := c.executable(pid)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e.note(fmt.Sprintf("the file of process %d's program may not be read: what it was built of is not known", pid))
+	case err != nil:
+		e.note(fmt.Sprintf("process %d is not a Go program, as far as its file tells: only what the system knows of it is looked at", pid))
+	default:
+		e.Build = info
+	}
+	u, err := c.pprofOf(ctx, e, pid)
+	if u == nil {
+		c.leave()
+	}
+	return u, err
 }
 
 // executable reads what a process's program was built of.
@@ -212,6 +218,9 @@ func (c *Collector) owner(u *url.URL) int {
 	if err != nil {
 		return 0
 	}
+	if a, err := netip.ParseAddr(host); err == nil { // of several on a port, the one that this address leads to
+		listeners = answering(listeners, netip.AddrPortFrom(a.Unmap(), uint16(port)))
+	}
 	for _, l := range listeners {
 		if pid := sys.SocketOwner(c.Root, l.Inode); pid > 0 {
 			return pid
@@ -222,7 +231,7 @@ func (c *Collector) owner(u *url.URL) int {
 
 // collectURL looks at a program that serves pprof. pid is 0 where it is not known yet.
 func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid int) error {
-	p := newProfiler(u, c.Header)
+	p := newProfiler(u, c.Header, c.dial)
 	defer p.close()
 	// The first look tells what the others will cost.
 	b, err := p.get(ctx, "heap", url.Values{"debug": {"1"}})
@@ -443,11 +452,10 @@ type File struct {
 
 // Files makes evidence of saved files: heap and goroutine profiles, dumps of goroutines, logs with gctrace, in any order. What a file is,
 // its content tells.
-func (c *Collector) Files(files []File) (*Evidence, error) {
+func (c *Collector) Files(ctx context.Context, files []File) (*Evidence, error) {
 	e := &Evidence{Target: fmt.Sprintf("%d files", len(files)), Settings: c.Settings, Cost: "nothing: saved files were read"}
-	if err := c.readTrace(e); err != nil {
-		return nil, err
-	}
+	log, most := c.beginLog(ctx), time.Now().Add(cmp.Or(c.For, 30*time.Second))
+	defer log.stop()
 	var begin, end time.Time
 	var locks []LockProfile
 	moment := func(f File) time.Time {
@@ -521,6 +529,9 @@ func (c *Collector) Files(files []File) (*Evidence, error) {
 		}
 	}
 	e.Took = end.Sub(begin)
+	if err := c.endLog(ctx, e, log, most); err != nil {
+		return nil, err
+	}
 	e.addLocks(locks)
 	var frames []Frame
 	e.frames(func(f Frame) bool { frames = append(frames, f); return true })

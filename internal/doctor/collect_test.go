@@ -209,7 +209,7 @@ func TestFiles(t *testing.T) {
 	}
 	files = append(files, File{Name: "dump", Data: []byte(dump)})
 	c := &Collector{Root: fstest.MapFS{}}
-	e, err := c.Files(files)
+	e, err := c.Files(t.Context(), files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,10 +217,10 @@ func TestFiles(t *testing.T) {
 	if len(r.Findings) != 2 || r.Findings[0].Line.Line != 5 || r.Findings[1].Line.Line != 7 {
 		t.Errorf("%+v, want the goroutine that the dump says is leaked, and the heap", r.Findings)
 	}
-	if _, err := c.Files([]File{{Name: "x.txt", Data: []byte("hello")}}); err == nil || !strings.Contains(err.Error(), "x.txt: it is no profile") {
+	if _, err := c.Files(t.Context(), []File{{Name: "x.txt", Data: []byte("hello")}}); err == nil || !strings.Contains(err.Error(), "x.txt: it is no profile") {
 		t.Errorf("another file: %v", err)
 	}
-	if _, err := c.Files([]File{{Name: "x.gz", Data: []byte("\x1f\x8b\x08broken")}}); err == nil || !strings.Contains(err.Error(), "x.gz") {
+	if _, err := c.Files(t.Context(), []File{{Name: "x.gz", Data: []byte("\x1f\x8b\x08broken")}}); err == nil || !strings.Contains(err.Error(), "x.gz") {
 		t.Errorf("a damaged profile: %v", err)
 	}
 }

@@ -54,12 +54,12 @@ func parseTarget(target string) (*url.URL, error) {
 	return u, nil
 }
 
-func newProfiler(base *url.URL, header http.Header) *profiler {
+func newProfiler(base *url.URL, header http.Header, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *profiler {
 	return &profiler{
 		base: base, header: header, most: mostAnswer,
 		client: &http.Client{
 			Transport: &http.Transport{
-				DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+				DialContext:           dial,
 				ResponseHeaderTimeout: 20 * time.Second,
 				MaxIdleConnsPerHost:   1, // one connection is all that it costs the target
 				DisableCompression:    true,

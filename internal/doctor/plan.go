@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -262,8 +263,9 @@ func groupDirs(root fs.FS, dir string) (dirs []string) {
 
 // listeners are the TCP sockets that a process listens on, in its network namespace.
 func (c *Collector) listeners(pid int) (list []sys.Listener) {
-	ports := listeningPorts(c.Root, pid)
-	if len(ports) == 0 {
+	all, own := listening(c.Root, pid)
+	i := slices.IndexFunc(all, func(l sys.Listener) bool { return own[l.Inode] })
+	if i < 0 {
 		return nil
 	}
 	look := func() error {
@@ -272,7 +274,7 @@ func (c *Collector) listeners(pid int) (list []sys.Listener) {
 			return err
 		}
 		defer func() { _ = d.Close() }()
-		list, err = d.Listeners(uint16(ports[0]))
+		list, err = d.Listeners(all[i].Addr.Port())
 		return err
 	}
 	n, err := sys.NetworkOf(pid)

@@ -164,31 +164,6 @@ func (s *ProcessSample) states(root fs.FS, dir string, inodes map[string]bool) {
 	}
 }
 
-// listeningPorts are the TCP ports that a process listens on.
-func listeningPorts(root fs.FS, pid int) (ports []int) {
-	dir := path.Join("proc", strconv.Itoa(pid))
-	var s ProcessSample
-	inodes := s.descriptors(root, dir)
-	for _, name := range []string{"tcp", "tcp6"} {
-		b, err := readBounded(root, path.Join(dir, "net", name), mostSocketTable)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			f := strings.Fields(line)
-			if len(f) < 10 || !inodes[f[9]] || f[3] != "0A" {
-				continue
-			}
-			if _, port, ok := strings.Cut(f[1], ":"); ok {
-				if n, err := strconv.ParseUint(port, 16, 16); err == nil {
-					ports = append(ports, int(n))
-				}
-			}
-		}
-	}
-	return ports
-}
-
 // sampleGroup reads the memory controller of a process's cgroup, version 2 or 1.
 func sampleGroup(root fs.FS, dir string) (g CgroupSample) {
 	b, err := readBounded(root, path.Join(dir, "cgroup"), 64<<10)
