@@ -86,10 +86,14 @@ func (t *serveTrace) ended(e *trace.Event) {
 
 // Verdict is a verdict in words.
 func (t *serveTrace) Verdict(n uint8) string {
-	if v := trace.Verdict(n); v != trace.VerdictUnknown {
+	switch v := trace.Verdict(n); {
+	case v == trace.VerdictUnknown:
+		return ""
+	case v == trace.VerdictServerFIN && t.Level() < trace.LevelBPF:
+		return "our FIN went first" // what became of it is not known
+	default:
 		return v.Text()
 	}
-	return ""
 }
 
 // figures are what /metrics shows.

@@ -107,7 +107,7 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 		if err := verdict.UnmarshalText([]byte(c.want)); err != nil {
 			t.Fatal(err)
 		}
-		want := "The kernel says: " + verdict.Text()
+		want := "The kernel says: " + tr.Verdict(uint8(verdict))
 		var why string
 		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 			spans, err := g.Why(longwire.Question{Request: "request " + c.name})
@@ -143,12 +143,18 @@ func upgrade(t *testing.T, addr, path, id string) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shake(t, conn, path, id)
+	return conn.(*net.TCPConn)
+}
+
+// shake is a client's handshake.
+func shake(t *testing.T, conn net.Conn, path, id string) {
+	t.Helper()
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Request-ID: %s\r\n\r\n", path, id)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || resp.StatusCode != 101 {
 		t.Fatalf("%s: %v %v", id, resp, err)
 	}
-	return conn.(*net.TCPConn)
 }
 
 // TestServeDropsCapabilities starts the command, built without cgo as it is delivered, as root on a port below 1024, and

@@ -62,6 +62,9 @@ func (s *Span) sentence(end *Event, e *Ended, cause string, w Words) string {
 		}
 		return text + "."
 	case "reset":
+		if detail == "ECONNABORTED" {
+			return "Somebody had this machine's kernel end the connection" + parenthesis(detail) + ", as ss -K does."
+		}
 		if e.Info && e.Unacked > 0 {
 			return fmt.Sprintf("The connection was reset while %s of ours were on their way: the other side, or a NAT between, did not know it any more, or had closed it before it read all.", size(int(e.Unacked)))
 		}
@@ -69,7 +72,11 @@ func (s *Span) sentence(end *Event, e *Ended, cause string, w Words) string {
 	case "heartbeat_timeout":
 		return s.silence(end, e)
 	case "kernel_timeout":
-		text := "The kernel gave up" + parenthesis(detail) + ": what we had sent was not acknowledged in time"
+		text := "The kernel gave up" + parenthesis(detail)
+		if e.Info && e.Unacked == 0 { // keepalive, or a window that stayed shut
+			return text + ": nothing of ours was on its way, and its probes had no answer. The client's machine or its network was gone."
+		}
+		text += ": what we had sent was not acknowledged in time"
 		if e.Retransmits > 0 {
 			text += fmt.Sprintf(", though %s sent again", count(int(e.Retransmits), "segment was", "segments were"))
 		}

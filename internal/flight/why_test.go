@@ -18,7 +18,7 @@ func cause(name string) uint8 {
 	panic(name)
 }
 
-var details = []string{"", "unmasked_frame", "ETIMEDOUT", "invalid_token", "replies_unread", "stale", "subscription_expired"}
+var details = []string{"", "unmasked_frame", "ETIMEDOUT", "invalid_token", "replies_unread", "stale", "subscription_expired", "ECONNABORTED"}
 
 func pick(list []string) func(uint8) string {
 	return func(n uint8) string {
@@ -54,6 +54,9 @@ func TestWhy(t *testing.T) {
 		{e: Ended{Cause: cause("heartbeat_timeout"), Silent: 30 * time.Second, Pinged: 5 * time.Second, Info: true}, want: []string{"The client's machine took our ping of 12:03:05", "did not answer"}},
 		{e: Ended{Cause: cause("heartbeat_timeout"), Silent: 30 * time.Second, Pinged: 5 * time.Second}, want: []string{"did not answer our ping of 12:03:05"}},
 		{e: Ended{Cause: cause("heartbeat_timeout"), Silent: 90 * time.Second, Pinged: -1}, want: []string{"silent for 1 min 30 s"}},
+		{e: Ended{Cause: cause("reset"), Detail: 7, Info: true}, want: []string{"this machine's kernel", "(ECONNABORTED)"}},
+		{e: Ended{Cause: cause("kernel_timeout"), Detail: 2, Info: true}, want: []string{"(ETIMEDOUT): nothing of ours was on its way"}},
+		{e: Ended{Cause: cause("kernel_timeout"), Detail: 2, Info: true, Unacked: 9, Retransmits: 1}, want: []string{"(ETIMEDOUT): what we had sent", "1 segment was sent again"}},
 		{e: Ended{Cause: cause("kernel_timeout"), Detail: 2, Retransmits: 1}, want: []string{"(ETIMEDOUT)", "1 segment was sent again"}},
 		{e: Ended{Cause: cause("protocol_error"), Detail: 1, Code: 1002}, want: []string{"(unmasked frame)", "1002"}},
 		{e: Ended{Cause: cause("message_too_big"), Code: 1009}, want: []string{"beyond the limit", "1009"}},

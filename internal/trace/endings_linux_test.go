@@ -21,13 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/internal/trace/tracetest"
 )
 
-const (
-	serverAddr = "192.0.2.1"
-	clientAddr = "192.0.2.2"
-	patience   = 60 * time.Second
-)
+const patience = 60 * time.Second
 
 // childVariable makes the test binary another process: a server that is going to be killed, or unprivileged.
 const childVariable = "LONGWIRE_TRACE_TEST_CHILD"
@@ -35,7 +32,7 @@ const childVariable = "LONGWIRE_TRACE_TEST_CHILD"
 func TestMain(m *testing.M) {
 	switch mode := os.Getenv(childVariable); mode {
 	case "":
-	case "drop-first", "drop-later", "no-btf":
+	case "drop-first", "drop-later", "no-btf", "filtered", "setcap":
 		if err := json.NewEncoder(os.Stdout).Encode(unprivileged(mode)); err != nil {
 			os.Exit(1)
 		}
@@ -61,145 +58,31 @@ func child() int {
 	return 1
 }
 
-// pair is two network namespaces with a cable between them. Their firewalls can lose packets.
-type pair struct {
-	server, client *sys.Network
-	names          [2]string
-}
+type pair = tracetest.Pair
 
-func newPair(t *testing.T) *pair {
-	t.Helper()
-	for _, tool := range []string{"ip", "nft", "ss"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not here (make setup): %v", tool, err)
-		}
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	id := fmt.Sprintf("lw%d%s", os.Getpid(), strings.ToLower(t.Name()[len("Test"):][:3]))
-	p := &pair{names: [2]string{id + "s", id + "c"}}
-	for _, n := range p.names {
-		if out, err := exec.Command("ip", "netns", "add", n).CombinedOutput(); err != nil {
-			t.Skipf("no network namespace can be made here: %v %s", err, out)
-		}
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n).Run() })
-	}
-	run(t, "ip", "link", "add", "s0", "netns", p.names[0], "type", "veth", "peer", "name", "c0", "netns", p.names[1])
-	for i, dev := range []string{"s0", "c0"} {
-		run(t, "ip", "-n", p.names[i], "addr", "add", []string{serverAddr, clientAddr}[i]+"/24", "dev", dev)
-		run(t, "ip", "-n", p.names[i], "link", "set", dev, "up")
-		run(t, "ip", "-n", p.names[i], "link", "set", "lo", "up")
-	}
-	var err error
-	if p.server, err = sys.OpenNetwork("/run/netns/" + p.names[0]); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.server.Close() })
-	if p.client, err = sys.OpenNetwork("/run/netns/" + p.names[1]); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.client.Close() })
-	if err := p.server.Do(func() error {
-		// So that the kernel gives up after seconds.
-		return errors.Join(
-			os.WriteFile("/proc/sys/net/ipv4/tcp_retries2", []byte("3"), 0),
-			os.WriteFile("/proc/sys/net/ipv4/tcp_orphan_retries", []byte("3"), 0),
-		)
-	}); err != nil {
-		t.Fatal(err)
-	}
-	// Packets are lost on their way in, by a mark in their header that each socket can be given at any time. Lost on their
-	// way out they would be an error of the sender's kernel, which is another ending.
-	for _, n := range p.names {
-		c := exec.Command("ip", "netns", "exec", n, "nft", "-f", "-")
-		c.Stdin = strings.NewReader(fmt.Sprintf(`table ip f {
-	chain in {
-		type filter hook input priority 0;
-		ip dscp %d drop
-		ip dscp %d reject with icmp type host-unreachable
-	}
-}
-`, lost>>2, away>>2))
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("nft: %v %s", err, out)
-		}
-	}
-	return p
-}
-
-// What becomes of the packets of a socket whose type of service it is.
+// What becomes of a socket's packets.
 const (
-	arrives = 0
-	lost    = 8 << 2
-	away    = 16 << 2 // answered with ICMP host unreachable
+	arrives = tracetest.Arrives
+	lost    = tracetest.Lost
+	away    = tracetest.Away
 )
 
-func run(t *testing.T, name string, args ...string) {
+// listen listens in the server's namespace, without keepalive.
+func listen(t *testing.T, p *pair) *net.TCPListener {
 	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v %s", name, strings.Join(args, " "), err, out)
-	}
-}
-
-// listen listens in the server's namespace.
-func (p *pair) listen(t *testing.T) *net.TCPListener {
-	t.Helper()
-	var l net.Listener
-	if err := p.server.Do(func() (err error) {
-		c := net.ListenConfig{KeepAlive: -1}
-		c.SetMultipathTCP(false)
-		l, err = c.Listen(context.Background(), "tcp4", serverAddr+":0")
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.(*net.TCPListener)
-}
-
-// dial connects from the clients' namespace.
-func (p *pair) dial(t *testing.T, to net.Addr) *net.TCPConn {
-	t.Helper()
-	var c net.Conn
-	if err := p.client.Do(func() (err error) {
-		d := net.Dialer{KeepAlive: -1, Timeout: 10 * time.Second}
-		c, err = d.Dial("tcp4", to.String())
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c.(*net.TCPConn)
+	return p.Listen(t, net.ListenConfig{KeepAlive: -1})
 }
 
 // fd is a socket's descriptor, which stays the connection's.
-func fd(t *testing.T, c syscall.Conn) (fd int) {
+func fd(t *testing.T, c syscall.Conn) int {
 	t.Helper()
-	raw, err := c.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(f uintptr) { fd = int(f) })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fd
+	return tracetest.Descriptor(t, c)
 }
 
 // until waits for a condition.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late.C:
-			t.Fatalf("%s: not within %v", what, patience)
-		}
-	}
+	tracetest.Until(t, what, ok)
 }
 
 // ends collects the ends that a tracer tells.
@@ -289,19 +172,17 @@ type scene struct {
 }
 
 // fate says what becomes of what a side sends from now on: of the client's and the server's.
-func (s *scene) fate(client, server int) {
+func (s *scene) fate(client, server tracetest.Fate) {
 	s.Helper()
-	for _, x := range []struct{ fd, tos int }{{s.clientFD, client}, {s.fd, server}} {
-		if err := unix.SetsockoptInt(x.fd, unix.IPPROTO_IP, unix.IP_TOS, x.tos); err != nil {
-			s.Fatal(err)
-		}
+	if err := errors.Join(client.Befall(s.clientFD), server.Befall(s.fd)); err != nil {
+		s.Fatal(err)
 	}
 }
 
 // hear lets what the server sends arrive again.
 func (s *scene) hear() {
 	s.Helper()
-	if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IP, unix.IP_TOS, arrives); err != nil {
+	if err := arrives.Befall(s.fd); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -375,7 +256,7 @@ func (s *scene) judge(level Level, ends *ends, want Verdict, show bool) {
 	if level != LevelBPF {
 		return
 	}
-	local, remote := netip.MustParseAddrPort(s.local.String()), netip.AddrPortFrom(netip.MustParseAddr(clientAddr), uint16(s.port))
+	local, remote := netip.MustParseAddrPort(s.local.String()), netip.AddrPortFrom(netip.MustParseAddr(tracetest.ClientAddr), uint16(s.port))
 	if life.Local != local || life.Remote != remote {
 		s.Errorf("it was between %v and %v, want %v and %v", life.Local, life.Remote, local, remote)
 	}
@@ -498,7 +379,7 @@ var endings = []struct {
 				break
 			}
 		}
-		until(s.T, "a closed window", func() bool { i := s.info(); return i.NotSent > 0 && i.Unacked == 0 && i.Probes > 0 })
+		tracetest.ShutWindow(s.T, s.fd)
 		s.fate(lost, lost)
 		s.finish(s.read())
 	}},
@@ -514,7 +395,7 @@ var endings = []struct {
 		s.finish(Seen{})
 	}},
 	{"SOCK_DESTROY", VerdictDestroyed, VerdictDestroyed, VerdictDestroyed, func(s *scene) {
-		run(s.T, "ip", "netns", "exec", s.names[0], "ss", "-K", "dport", "=", fmt.Sprint(s.port))
+		tracetest.Run(s.T, "ip", "netns", "exec", s.Names[0], "ss", "-K", "dport", "=", fmt.Sprint(s.port))
 		s.finish(s.read())
 	}},
 	{"silence, and then we give up", VerdictServerResetAborted, VerdictServerResetAborted, VerdictServerResetAborted, func(s *scene) {
@@ -531,14 +412,14 @@ var endings = []struct {
 // TestEndings brings about every ending three times, at once, and has each level judge it.
 func TestEndings(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
+	p := tracetest.NewPair(t)
 	bpf, diag, errno := newEnds(), newEnds(), newEnds()
 	kernel := start(t, Options{Handle: bpf.handle}, nil)
 	needBPF(t, kernel)
-	l := p.listen(t)
+	l := listen(t, p)
 	var mu sync.Mutex
 	steps := make(map[int]map[string]bool) // by the client's port
-	start(t, Options{Port: uint16(l.Addr().(*net.TCPAddr).Port), Network: "/run/netns/" + p.names[0], Steps: true, Handle: func(e *Event) {
+	start(t, Options{Port: uint16(l.Addr().(*net.TCPAddr).Port), Network: "/run/netns/" + p.Names[0], Steps: true, Handle: func(e *Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		port := int(e.Remote.Port())
@@ -560,7 +441,7 @@ func TestEndings(t *testing.T) {
 		}
 		steps[port][what] = true
 	}}, nil)
-	watch := start(t, Options{Level: LevelDiag, Handle: diag.handle}, p.server)
+	watch := start(t, Options{Level: LevelDiag, Handle: diag.handle}, p.Server)
 	own := start(t, Options{Level: LevelErrno, Handle: errno.handle}, nil)
 	if watch.Level() != LevelDiag || own.Level() != LevelErrno {
 		t.Fatalf("levels are %v and %v: %v", watch.Level(), own.Level(), watch.Refused())
@@ -574,7 +455,7 @@ func TestEndings(t *testing.T) {
 		defer all.Wait()
 		for i, e := range endings {
 			for round := range rounds {
-				c := p.dial(t, l.Addr())
+				c := p.Dial(t, l.Addr())
 				conn, err := l.Accept()
 				if err != nil {
 					t.Fatal(err)
@@ -661,16 +542,16 @@ func TestEndingsPage(t *testing.T) {
 // TestNetwork traces a port of one network namespace, and not that of another.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	l := p.listen(t)
+	p := tracetest.NewPair(t)
+	l := listen(t, p)
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	there, diag, elsewhere, here := newEnds(), newEnds(), newEnds(), newEnds()
-	needBPF(t, start(t, Options{Port: port, Network: "/run/netns/" + p.names[0], Handle: there.handle}, nil))
-	start(t, Options{Level: LevelDiag, Port: port, Network: "/run/netns/" + p.names[0], Handle: diag.handle}, nil)
-	start(t, Options{Port: port, Network: "/run/netns/" + p.names[1], Handle: elsewhere.handle}, nil)
+	needBPF(t, start(t, Options{Port: port, Network: "/run/netns/" + p.Names[0], Handle: there.handle}, nil))
+	start(t, Options{Level: LevelDiag, Port: port, Network: "/run/netns/" + p.Names[0], Handle: diag.handle}, nil)
+	start(t, Options{Port: port, Network: "/run/netns/" + p.Names[1], Handle: elsewhere.handle}, nil)
 	start(t, Options{Port: port, Handle: here.handle}, nil)
 	for range 2 {
-		c := p.dial(t, l.Addr())
+		c := p.Dial(t, l.Addr())
 		s, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -700,12 +581,12 @@ func TestNetwork(t *testing.T) {
 // TestProcessKilled kills a server three times.
 func TestProcessKilled(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
+	p := tracetest.NewPair(t)
 	bpf, diag := newEnds(), newEnds()
 	kernel := start(t, Options{Handle: bpf.handle}, nil)
 	needBPF(t, kernel)
-	l := p.listen(t)
-	start(t, Options{Level: LevelDiag, Port: uint16(l.Addr().(*net.TCPAddr).Port), Handle: diag.handle}, p.server)
+	l := listen(t, p)
+	start(t, Options{Level: LevelDiag, Port: uint16(l.Addr().(*net.TCPAddr).Port), Handle: diag.handle}, p.Server)
 	if err := kernel.TrackListener(fd(t, l)); err != nil {
 		t.Fatal(err)
 	}
@@ -735,7 +616,7 @@ func TestProcessKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = f.Close()
-		c := p.dial(t, l.Addr())
+		c := p.Dial(t, l.Addr())
 		if line, err := bufio.NewReader(out).ReadString('\n'); line != "accepted\n" {
 			t.Fatalf("the server says %q, %v", line, err)
 		}

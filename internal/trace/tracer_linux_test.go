@@ -9,12 +9,15 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -70,24 +73,32 @@ func unprivileged(mode string) (r report) {
 		if err := errors.Join(unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("none", "/sys/kernel/btf", "tmpfs", 0, "")); err != nil {
 			return fail(err)
 		}
+	case "filtered":
+		if err := refuseBPF(); err != nil {
+			return fail(err)
+		}
+	}
+	l, err := listenHere()
+	if err != nil {
+		return fail(err)
 	}
 	told := make(chan Life, 1)
 	id := [16]byte{7}
-	tracer, err := Open(Options{Handle: func(e *Event) {
+	o := Options{Handle: func(e *Event) {
 		if e.Kind == KindEnded {
 			told <- *e.Life
 		}
-	}})
+	}}
+	if mode == "setcap" { // as longwire trace does, which looks up its own network
+		o.Port = uint16(l.Addr().(*net.TCPAddr).Port)
+	}
+	tracer, err := Open(o)
 	if err != nil {
 		return fail(err)
 	}
 	r.Level = tracer.Level()
 	for _, x := range tracer.Refused() {
 		r.Refused = append(r.Refused, x.String())
-	}
-	l, err := listenHere()
-	if err != nil {
-		return fail(err)
 	}
 	descriptor := func(c interface {
 		File() (*os.File, error)
@@ -145,8 +156,58 @@ func unprivileged(mode string) (r report) {
 	return r
 }
 
-// TestPrivileges has a process without capabilities, and one on a kernel without type information, work at a lower level and
-// say why, and one that drops its privileges afterwards go on.
+// refuseBPF has bpf(2) fail from now on in every thread, as filters of containers do.
+func refuseBPF() error {
+	f := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // struct seccomp_data: the call's number
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_BPF},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	p := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
+	runtime.LockOSThread() // the thread that may is the one that does
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("filter: %w", err)
+	}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&p)))
+	runtime.KeepAlive(f)
+	if errno != 0 {
+		return fmt.Errorf("filter: %w", errno)
+	}
+	return nil
+}
+
+// granted is a copy of this program that has the capabilities which docs/trace.md says to give it, for any user. It skips the
+// test where files can't have any.
+func granted(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/trace.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipe := regexp.MustCompile(`(?m)^setcap (\S+) /usr/local/bin/longwire$`).FindSubmatch(page)
+	if recipe == nil {
+		t.Fatal("docs/trace.md has no recipe with setcap")
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	name := filepath.Join(dir, "longwire")
+	// Others may not look into a test's directories.
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.WriteFile(name, self, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("setcap", string(recipe[1]), name).CombinedOutput(); err != nil {
+		t.Skipf("no file capabilities here: %v %s", err, out)
+	}
+	return name
+}
+
+// TestPrivileges has a process without capabilities, one on a kernel without type information, and one behind a filter work at a
+// lower level and say why, and one that drops its privileges afterwards go on. One of another user has what its file was given.
 func TestPrivileges(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -164,10 +225,16 @@ func TestPrivileges(t *testing.T) {
 		{"drop-first", LevelDiag, "level bpf: this process lacks CAP_BPF and CAP_PERFMON"},
 		{"no-btf", LevelDiag, "level bpf: type information of the kernel (CONFIG_DEBUG_INFO_BTF"},
 		{"drop-later", LevelBPF, ""},
+		{"filtered", LevelDiag, "level bpf: the kernel refuses BPF although the capabilities are there (a container's filter, or lockdown=confidentiality): "},
+		{"setcap", LevelBPF, ""},
 	} {
 		child := exec.Command(self)
-		if c.mode == "no-btf" {
+		switch c.mode {
+		case "no-btf":
 			child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+		case "setcap":
+			child = exec.Command(granted(t))
+			child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		}
 		child.Env = append(os.Environ(), childVariable+"="+c.mode)
 		var out, stderr bytes.Buffer
