@@ -85,43 +85,59 @@ func askTrace(e *Evidence) (list []Finding) {
 	return list
 }
 
-// askPacer asks whether collections end with a heap beyond what they were to hold it to, again and again: then the program needs more
-// memory than GOGC says, and a limit that is set by it is broken.
-func askPacer(log []Cycle) []Finding {
-	compared, late := 0, 0
+// askPacer asks whether collections hold the heap to their goals: whether they begin in time, and whether it is beyond the goal when
+// they have marked. If not, again and again, the program needs more memory than GOGC says, and breaks a limit that is set by that.
+func askPacer(log []Cycle) (list []Finding) {
+	// The pacer begins a mark before all but a twentieth of the way is gone from what was alive to the goal. Where it could not, the
+	// runtime lifts the goal to what there is already. Of shorter ways, figures to a MiB do not tell.
+	const shortest = 40 << 20
+	judged, late, compared := 0, 0, 0
 	var excess []float64
-	var worst Cycle
-	for _, x := range log {
-		if x.Forced || x.Goal < leastGoal {
+	var slow, large Cycle // the worst of each kind
+	for i, x := range log {
+		if x.Forced {
 			continue
 		}
-		compared++
-		if x.Begin > x.Goal {
-			late++
+		if i > 0 && x.Goal >= log[i-1].Live+shortest {
+			judged++
+			if x.Begin >= x.Goal {
+				late++
+				if x.Begin > slow.Begin {
+					slow = x
+				}
+			}
+		}
+		if x.Goal >= leastGoal {
+			compared++
 		}
 		if x.beyondGoal() {
 			excess = append(excess, float64(x.End)/float64(x.Goal)-1)
-			if worst.Goal == 0 || x.End-x.Goal > worst.End-worst.Goal {
-				worst = x
+			if x.End-x.Goal > large.End-large.Goal {
+				large = x
 			}
 		}
 	}
-	if compared < 8 || len(excess) <= compared/2 {
-		return nil
+	if judged >= leastPaced && late > judged/2 {
+		list = append(list, Finding{
+			Severity: Minor, Confidence: 0.9, rank: 7, step: stepGoal,
+			Sentence: fmt.Sprintf("marks begin too late: in %d of the last %d collections the heap had reached the goal by then", late, judged),
+			Evidence: []string{fmt.Sprintf("collection %d began with %s, and found %s alive: what is allocated comes in pieces that are large for this heap, and no collection begins in the middle of one", slow.Number, bytesText(float64(slow.Begin)), bytesText(float64(slow.Live)))},
+			Advice:   "keep large buffers and use them again, or fill them in smaller parts; below the limit of memory leave room for the largest ones",
+		})
 	}
-	f := Finding{Severity: Minor, Confidence: 0.9, rank: 8, step: stepGoal}
-	f.Sentence = fmt.Sprintf("the heap outgrows the goals of its collections: in %d of the last %d it was beyond at the end of the mark, by %.0f %% typically", len(excess), compared, 100*median(excess))
-	f.Evidence = []string{fmt.Sprintf("collection %d was to end at %s, began at %s and ended at %s: so much memory has to be there", worst.Number, bytesText(float64(worst.Goal)), bytesText(float64(worst.Begin)), bytesText(float64(worst.End)))}
-	if late > compared/2 {
-		f.Sentence += "; the marks begin too late, with a heap that is beyond the goal already"
-		f.Evidence = append(f.Evidence, fmt.Sprintf("%d of %d began beyond the goal: what is allocated comes in pieces that are large for this heap, and a collection cannot begin in the middle of one", late, compared))
-		f.Advice = "keep large buffers and use them again, or fill them in smaller parts; leave room for them below the limit of memory"
-	} else {
-		f.Evidence = append(f.Evidence, fmt.Sprintf("%d of %d began beyond the goal: they begin in time, and the program allocates faster than they mark", late, compared))
-		f.Advice = "allocate less in bursts, or give the program CPUs that are really its own: marking wants a quarter of them; leave room for what is beyond the goal below the limit of memory"
+	if compared >= leastPaced && 3*len(excess) > compared {
+		list = append(list, Finding{
+			Severity: Minor, Confidence: 0.9, rank: 8, step: stepGoal,
+			Sentence: fmt.Sprintf("the heap outgrows the goals of its collections: in %d of the last %d it was beyond at the end of the mark, by %.0f %% typically", len(excess), compared, 100*median(excess)),
+			Evidence: []string{fmt.Sprintf("collection %d was to end at %s, began at %s and ended at %s: so much memory has to be there", large.Number, bytesText(float64(large.Goal)), bytesText(float64(large.Begin)), bytesText(float64(large.End)))},
+			Advice:   "allocate less while a collection marks, or give the program CPUs that are really its own, since marking wants a quarter of them; below the limit of memory leave room for what is beyond the goal",
+		})
 	}
-	return []Finding{f}
+	return list
 }
+
+// leastPaced is how many collections tell whether goals are kept.
+const leastPaced = 8
 
 // thin makes a series of at most n figures: the medians of stretches of it.
 func thin(times []time.Duration, values []float64, n int) ([]time.Duration, []float64) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -170,8 +171,9 @@ func TestTraceFindings(t *testing.T) {
 		"share":    {func(i int) string { return fmt.Sprintf(text, i, i, 40, 1, 0, 1, 20, 20, 10, 20) }, "takes 40 %"},
 		"assist":   {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 200, 100, 20, 20, 10, 20) }, "did 67 % of the marking"},
 		"beyond":   {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 38, 60, 20, 40) }, "in 20 of the last 20 it was beyond at the end of the mark, by 50 % typically"},
-		"late":     {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 55, 60, 20, 40) }, "the marks begin too late"},
-		"at times": {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 38, 40+i%2*20, 20, 40) }, ""},
+		"late":     {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 80, 80, 20, 80) }, "marks begin too late: in 19 of the last 19"},
+		"at times": {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 38, 40+i%4/3*20, 20, 40) }, ""},
+		"in time":  {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 77, 80, 20, 80) }, ""},
 		"a little": {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 38, 46, 20, 40) }, ""},
 		"small":    {func(i int) string { return fmt.Sprintf(text, i, i, 5, 90, 1, 100, 4, 9, 2, 4) }, ""},
 	} {
@@ -187,6 +189,19 @@ func TestTraceFindings(t *testing.T) {
 		if c.want == "" && r.Found() || c.want != "" && (!r.Found() || !strings.Contains(r.Findings[0].Sentence, c.want)) {
 			t.Errorf("%s: %+v, want %q", name, r.Findings, c.want)
 		}
+	}
+}
+
+// TestTraceOfLateMarks has the log of a program that keeps 20 MiB and allocates 64 MiB at a time.
+func TestTraceOfLateMarks(t *testing.T) {
+	b, err := os.ReadFile("testdata/seeds/gctrace/late.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cycles, _ := ParseTrace(b)
+	r := Examine(&Evidence{Trace: cycles})
+	if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Sentence, "marks begin too late") || !strings.Contains(r.Findings[0].Evidence[0], "began with 340.0 MiB, and found 148.0 MiB alive") {
+		t.Errorf("%+v", r.Findings)
 	}
 }
 
