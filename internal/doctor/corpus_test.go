@@ -40,9 +40,13 @@ const corpusDir = "testdata/leaks"
 type corpusCase struct {
 	name  string
 	marks []Line // where it says LEAK; none for a healthy one
+	says  string // what the finding has to say, where the program tells
 }
 
-var corpusIn = regexp.MustCompile(`// in: (\S+)`)
+var (
+	corpusIn   = regexp.MustCompile(`// in: (\S+)`)
+	corpusSays = regexp.MustCompile(`(?m)// says: (.+)$`)
+)
 
 // corpusCases reads the programs and their marks.
 func corpusCases(t *testing.T) (cases []corpusCase) {
@@ -57,6 +61,11 @@ func corpusCases(t *testing.T) (cases []corpusCase) {
 		}
 		c := corpusCase{name: e.Name()}
 		c.marks = corpusMarks(t, filepath.Join(corpusDir, e.Name()))
+		if b, err := os.ReadFile(filepath.Join(corpusDir, e.Name(), e.Name()+".go")); err == nil {
+			if m := corpusSays.FindSubmatch(b); m != nil {
+				c.says = string(m[1])
+			}
+		}
 		if healthy := strings.HasPrefix(c.name, "ok"); healthy != (len(c.marks) == 0) {
 			t.Errorf("%s has %d marks", c.name, len(c.marks))
 		}
@@ -98,12 +107,15 @@ type corpusResult struct {
 	err    error
 }
 
-// right says that the line to be mended is named first.
+// right says that the line to be mended is named first, and what is wrong with it.
 func (r *corpusResult) right() bool {
 	if !r.report.Found() {
 		return false
 	}
 	first := r.report.Findings[0].Line
+	if !strings.Contains(r.report.Findings[0].Sentence, r.says) {
+		return false
+	}
 	return slices.ContainsFunc(r.marks, func(m Line) bool { return m.File == filepath.Base(first.File) && m.Line == first.Line })
 }
 

@@ -38,6 +38,8 @@ type RuntimeFigures struct {
 
 	FinalizersQueued, FinalizersRun uint64 // due since their object was found dead, and of those the ones that ran
 	CleanupsQueued, CleanupsRun     uint64 // of runtime.AddCleanup
+
+	told bool // that there was one of them, if only to say that it is 0 so far
 }
 
 // Bucket is a part of a cumulative histogram: how many were at most so long.
@@ -47,7 +49,7 @@ type Bucket struct {
 }
 
 func (f *RuntimeFigures) empty() bool {
-	return !f.ofLocks() && f.FinalizersQueued == 0 && f.CleanupsQueued == 0
+	return !f.told && !f.ofLocks() && f.FinalizersQueued == 0 && f.CleanupsQueued == 0
 }
 
 // ofLocks says whether there is one of locks or of scheduling.
@@ -134,7 +136,7 @@ func (f *RuntimeFigures) figure(name string, v any) {
 		return
 	}
 	if q := f.queues(name); q != nil && n >= 0 {
-		*q = uint64(min(n, 1e18))
+		*q, f.told = uint64(min(n, 1e18)), true
 		return
 	}
 	switch name {
@@ -144,7 +146,10 @@ func (f *RuntimeFigures) figure(name string, v any) {
 		f.AssistCPU = secondsOf(n)
 	case "/cpu/classes/user:cpu-seconds":
 		f.UserCPU = secondsOf(n)
+	default:
+		return
 	}
+	f.told = true
 }
 
 // secondsOf is a time, within bounds.
@@ -292,7 +297,7 @@ func parseMetrics(b []byte, at time.Duration) (s Served, err error) {
 			continue
 		}
 		if q := s.Figures.queues(name); q != nil {
-			*q = uint64(min(v, 1e18))
+			*q, s.Figures.told = uint64(min(v, 1e18)), true
 			continue
 		}
 		switch name {

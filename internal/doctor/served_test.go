@@ -48,6 +48,12 @@ func TestParseServed(t *testing.T) {
 			}
 		}
 	}
+	// Where a program has only begun, its figures are 0, and will not stay so.
+	for _, early := range []string{`{"runtime": {"/gc/finalizers/queued:finalizers": 0}}`, `{"/sync/mutex/wait/total:seconds": 0}`, "go_gc_cleanups_queued_cleanups_total 0\n"} {
+		if s, err := ParseServed([]byte(early), 0); err != nil || s.Figures.empty() {
+			t.Errorf("%q: %+v, %v, want that it is served", early, s, err)
+		}
+	}
 	for _, bad := range []string{"", "<html>hello</html>", "{", "{} trailing is fine, but this is not JSON: {"} {
 		if s, err := ParseServed([]byte(bad), 0); err == nil && (len(s.Pools) > 0 || !s.Figures.empty()) {
 			t.Errorf("%q: %+v", bad, s)

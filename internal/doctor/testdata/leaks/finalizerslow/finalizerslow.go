@@ -11,6 +11,7 @@ type handle struct {
 	data [200]byte
 }
 
+// says: finalizers become due faster than they run
 func record(int) {
 	time.Sleep(time.Millisecond) // LEAK: what a disk takes, by far too long for a finalizer of each of so many
 }
