@@ -98,7 +98,7 @@ func askDescriptors(e *Evidence) (list []Finding) {
 			Advice:   "raise the limit of open files (ulimit -n, LimitNOFILE=), or close what is not used",
 		})
 	}
-	return list
+	return append(list, askSockets(e, at, p)...)
 }
 
 // growsAsCount says whether a count that is exact grows beyond chance, to the end.

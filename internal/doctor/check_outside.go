@@ -21,7 +21,7 @@ var outsideCheck = Check{
 		list = append(list, askStacks(e)...)
 		list = append(list, askHoles(e)...)
 		list = append(list, askForeignMemory(e)...)
-		list = append(list, askGroup(e)...)
+		list = append(list, askIdle(e)...)
 		return list
 	},
 }
@@ -123,6 +123,36 @@ func askStacks(e *Evidence) []Finding {
 	return list
 }
 
+// askIdle looks for memory of the heap that the runtime has and neither uses nor gives back.
+func askIdle(e *Evidence) []Finding {
+	half := e.Memory[len(e.Memory)/2:]
+	first, least := uint64(0), uint64(1<<62)
+	var m MemStats
+	for _, m = range half {
+		had := m.HeapSys - min(m.HeapSys, m.HeapReleased)
+		// What the heap may grow to before the next collection is over is kept on purpose, and a tenth above it.
+		keep := max(m.NextGC, m.HeapInuse)
+		keep += keep / 10
+		if had < keep || had-keep < 32<<20 || had-keep < had/2 {
+			return nil
+		}
+		if first == 0 {
+			first = had - keep
+		}
+		least = min(least, had-keep)
+	}
+	// It is given back bit by bit: what becomes less is on its way.
+	if least < first/10*9 || m.At-half[0].At < 10*time.Second {
+		return nil
+	}
+	return []Finding{{
+		Severity: Minor, Confidence: 0.9, rank: 44,
+		Sentence: fmt.Sprintf("%s of the heap are idle and are not given back: the program uses %s, and the next collection begins at %s", bytesText(float64(least)), bytesText(float64(m.HeapInuse)), bytesText(float64(m.NextGC))),
+		Evidence: []string{fmt.Sprintf("so at each of the last %d looks, and not becoming less", len(half))},
+		Advice:   "a rush made the heap as large as it is: GOMEMLIMIT has the runtime give idle memory back before that much is used; debug.FreeOSMemory after a rush does it at once",
+	}}
+}
+
 // askHoles looks for spans that few survivors keep from being given back.
 func askHoles(e *Evidence) []Finding {
 	half := e.Memory[len(e.Memory)/2:]
@@ -172,33 +202,4 @@ func askHoles(e *Evidence) []Finding {
 		}
 	}
 	return []Finding{f}
-}
-
-// askGroup looks at the limits of the container.
-func askGroup(e *Evidence) (list []Finding) {
-	s, ok := last(e.Process)
-	if !ok || s.Group.Limit == 0 {
-		return nil
-	}
-	first := e.Process[0].Group
-	if s.Group.OOMKills > first.OOMKills {
-		list = append(list, Finding{
-			Severity: Critical, Confidence: 1, rank: 20,
-			Sentence: fmt.Sprintf("the kernel killed %d processes of the container for want of memory meanwhile", s.Group.OOMKills-first.OOMKills),
-			Evidence: []string{groupText(s.Group)}, Advice: "see the other findings for what takes the memory, or raise the limit",
-		})
-	}
-	if own := s.Anonymous + s.Shared; float64(own) > 0.9*float64(s.Group.Limit) {
-		list = append(list, Finding{
-			Severity: Critical, Confidence: 1, rank: 15,
-			Sentence: fmt.Sprintf("the process has %s of memory that cannot be dropped, and its container's limit is %s", bytesText(float64(own)), bytesText(float64(s.Group.Limit))),
-			Evidence: []string{groupText(s.Group)}, Advice: "set GOMEMLIMIT to nine tenths of the limit, see the other findings, or raise the limit",
-		})
-	}
-	return list
-}
-
-func groupText(g CgroupSample) string {
-	return fmt.Sprintf("cgroup version %d: current %s, limit %s, anonymous %s, page cache %s, kernel %s, sockets %s, killed %d",
-		g.Version, bytesText(float64(g.Current)), bytesText(float64(g.Limit)), bytesText(float64(g.Anon)), bytesText(float64(g.File)), bytesText(float64(g.Kernel)), bytesText(float64(g.Sock)), g.OOMKills)
 }

@@ -418,7 +418,7 @@ func TestSampleProcess(t *testing.T) {
 	if s.Sockets["LISTEN"] != 1 || s.Sockets["CLOSE_WAIT"] != 1 {
 		t.Errorf("sockets %v", s.Sockets)
 	}
-	if g := s.Group; g.Version != 2 || g.Current != 9000000 || g.Limit != 10000000 || g.Anon != 5000000 || g.File != 2000000 || g.Sock != 77 {
+	if g := s.Group; g.Version != 2 || g.Current != 9000000 || g.Limit != 10000000 || g.Anon != 5000000 || g.File != 2000000 || g.Kernel != 1000 || g.Sock != 77 || g.OOMKills != 2 || g.Machine {
 		t.Errorf("%+v", g)
 	}
 	if all, own := listening(root, 7); len(all) != 1 || all[0].Addr.String() != "127.0.0.1:8080" || !own[55] {

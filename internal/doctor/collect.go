@@ -125,6 +125,7 @@ func (c *Collector) collectPID(ctx context.Context, e *Evidence, pid int) error 
 		return err
 	})
 	e.Took, e.Cost = time.Since(begin), "nothing: only /proc was read"
+	c.settings(e, pid)
 	return err
 }
 
@@ -304,6 +305,9 @@ func (c *Collector) collectURL(ctx context.Context, e *Evidence, u *url.URL, pid
 	}
 	c.leakProfile(ctx, e, p)
 	e.Took = time.Since(begin)
+	if pid > 0 {
+		c.settings(e, pid)
+	}
 	text := fmt.Sprintf("%d looks took the target %s of %s to answer, and %d collections were asked for", pl.looks, p.spent.Round(time.Millisecond), e.Took.Round(100*time.Millisecond), pl.collections)
 	if s, err := SampleProcess(c.Root, pid, 0); pid > 0 && err == nil {
 		text += fmt.Sprintf(" (its CPU meanwhile, its own work included: %s)", (s.CPU - cpu).Round(10*time.Millisecond))

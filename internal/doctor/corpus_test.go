@@ -30,7 +30,7 @@ var (
 // corpusShort are run where not all are asked for: some of each kind of evidence.
 var corpusShort = map[string]bool{
 	"chansend": true, "lock": true, "mapgrows": true, "substring": true, "respbody": true, "closewait": true, "stacks": true, "finalizerstuck": true,
-	"finalizerslow": true, "poolempty": true, "okfinalizer": true, "okpoolpaths": true,
+	"finalizerslow": true, "poolempty": true, "okfinalizer": true, "okpoolpaths": true, "noaccept": true, "nokeepalive": true, "okclients": true,
 	"contended": true, "oksawtooth": true, "okburst": true, "okcontended": true,
 }
 

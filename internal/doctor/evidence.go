@@ -18,6 +18,7 @@ type Evidence struct {
 	Leaked     []Stack           // the runtime's own goroutineleak profile
 	Memory     []MemStats        // by time
 	Process    []ProcessSample   // by time
+	Network    NetworkSettings   // of the process's network namespace
 	Trace      []Cycle           // from GODEBUG=gctrace=1
 	Locks      []LockProfile     // mutex and block profiles, each what came between two of them
 	Schedule   *Schedule         // of an execution trace; nil is none
@@ -97,6 +98,7 @@ type Goroutine struct {
 type MemStats struct {
 	At                                time.Duration
 	Sys, HeapAlloc, HeapInuse         uint64
+	HeapSys                           uint64 // of Sys: in use, idle, and released
 	HeapReleased, StackInuse, Mallocs uint64
 	NumForcedGC                       uint64 // collections that were asked for
 	NumGC                             uint64 // all collections
@@ -117,17 +119,9 @@ type ProcessSample struct {
 	Descriptors     map[string]int // by kind: socket, file, pipe, eventfd, …
 	Files           map[string]int // open regular files by path, the most frequent
 	Sockets         map[string]int // TCP sockets of the process by state
+	Network         NetworkSample
 	DescriptorLimit int
 	Group           CgroupSample
-}
-
-// CgroupSample is the memory controller's view.
-type CgroupSample struct {
-	Version            int    // 1 or 2; 0 is unknown
-	Current, Limit     uint64 // 0 is unknown or none
-	Anon, File, Kernel uint64
-	Sock               uint64
-	OOMKills           uint64
 }
 
 // last is the newest of samples.

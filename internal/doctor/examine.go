@@ -17,7 +17,7 @@ type Check struct {
 // Checks are all of them, in the order in which they are asked.
 func Checks() []Check {
 	return []Check{
-		goroutineCheck, heapCheck, finalizerCheck, syncPoolCheck, descriptorCheck, outsideCheck, gctraceCheck, lockCheck, poolCheck,
+		goroutineCheck, heapCheck, finalizerCheck, syncPoolCheck, descriptorCheck, outsideCheck, groupCheck, gctraceCheck, lockCheck, poolCheck,
 	}
 }
 
@@ -70,7 +70,7 @@ func Examine(e *Evidence) *Report {
 			f.Related[j].Text = e.text(f.Related[j])
 		}
 	}
-	r.Notes = append(r.Notes, e.Notes...)
+	r.Notes = append(append(r.Notes, groupNotes(e)...), e.Notes...)
 	return r
 }
 

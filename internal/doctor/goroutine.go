@@ -142,7 +142,7 @@ func ParseMemStats(b []byte, at time.Duration) (MemStats, error) {
 	}
 	complete := false
 	to := map[string]*uint64{
-		"Sys": &m.Sys, "HeapAlloc": &m.HeapAlloc, "HeapInuse": &m.HeapInuse, "HeapReleased": &m.HeapReleased, "Mallocs": &m.Mallocs,
+		"Sys": &m.Sys, "HeapSys": &m.HeapSys, "HeapAlloc": &m.HeapAlloc, "HeapInuse": &m.HeapInuse, "HeapReleased": &m.HeapReleased, "Mallocs": &m.Mallocs,
 		"NumForcedGC": &m.NumForcedGC, "NumGC": &m.NumGC, "NextGC": &m.NextGC,
 	}
 	for raw := range bytes.Lines(b[i+1:]) {

@@ -34,13 +34,13 @@ func SampleProcess(root fs.FS, pid int, at time.Duration) (ProcessSample, error)
 	}
 	sockets := s.descriptors(root, dir)
 	if len(sockets) > 0 {
-		s.states(root, dir, sockets)
+		s.network(root, pid, sockets)
 	}
 	s.Group = sampleGroup(root, dir)
 	if s.Group.Limit == 0 {
-		s.Group.Limit = p.MemoryLimit
+		s.Group.Limit, s.Group.Machine = p.MemoryLimit, p.MemoryGroup == ""
 	}
-	s.Group.OOMKills = p.Kills
+	s.Group.OOMKills = max(s.Group.OOMKills, p.Kills)
 	return s, nil
 }
 
@@ -138,89 +138,4 @@ func (s *ProcessSample) descriptors(root fs.FS, dir string) map[string]bool {
 		}
 	}
 	return sockets
-}
-
-// socketStates are the names of the numbers in /proc/net/tcp.
-var socketStates = [...]string{1: "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"}
-
-// states counts the process's TCP sockets by state. The table is that of the process's own network namespace, so it serves for
-// containers too.
-func (s *ProcessSample) states(root fs.FS, dir string, inodes map[string]bool) {
-	s.Sockets = map[string]int{}
-	for _, name := range []string{"tcp", "tcp6"} {
-		b, err := readBounded(root, path.Join(dir, "net", name), mostSocketTable)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			f := strings.Fields(line)
-			if len(f) < 10 || !inodes[f[9]] {
-				continue
-			}
-			if n, err := strconv.ParseUint(f[3], 16, 8); err == nil && int(n) < len(socketStates) && n > 0 {
-				s.Sockets[socketStates[n]]++
-			}
-		}
-	}
-}
-
-// sampleGroup reads the memory controller of a process's cgroup, version 2 or 1.
-func sampleGroup(root fs.FS, dir string) (g CgroupSample) {
-	b, err := readBounded(root, path.Join(dir, "cgroup"), 64<<10)
-	if err != nil {
-		return g
-	}
-	number := func(name string) (n uint64) {
-		b, err := readBounded(root, name, 64)
-		if err != nil {
-			return 0
-		}
-		n, _ = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64) // "max" is no limit
-		if n > 1<<60 {
-			return 0 // version 1 writes its largest number for none
-		}
-		return n
-	}
-	table := func(name string) map[string]uint64 {
-		m := map[string]uint64{}
-		b, err := readBounded(root, name, 64<<10)
-		if err != nil {
-			return m
-		}
-		for line := range strings.Lines(string(b)) {
-			if f := strings.Fields(line); len(f) == 2 {
-				m[f[0]], _ = strconv.ParseUint(f[1], 10, 64)
-			}
-		}
-		return m
-	}
-	for line := range strings.Lines(string(b)) {
-		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		switch {
-		case parts[0] == "0" && parts[1] == "" && g.Version == 0:
-			// In a container the path is that of the host, and the group is the mount's root.
-			for _, at := range []string{path.Join("sys/fs/cgroup", parts[2]), "sys/fs/cgroup"} {
-				if current := number(path.Join(at, "memory.current")); current > 0 {
-					g.Version, g.Current, g.Limit = 2, current, number(path.Join(at, "memory.max"))
-					stat := table(path.Join(at, "memory.stat"))
-					g.Anon, g.File, g.Kernel, g.Sock = stat["anon"], stat["file"], stat["kernel"], stat["sock"]
-					break
-				}
-			}
-		case strings.Contains(","+parts[1]+",", ",memory,"):
-			for _, at := range []string{path.Join("sys/fs/cgroup/memory", parts[2]), "sys/fs/cgroup/memory"} {
-				if current := number(path.Join(at, "memory.usage_in_bytes")); current > 0 {
-					g.Version, g.Current, g.Limit = 1, current, number(path.Join(at, "memory.limit_in_bytes"))
-					stat := table(path.Join(at, "memory.stat"))
-					g.Anon, g.File = stat["total_rss"], stat["total_cache"]
-					g.Kernel, g.Sock = number(path.Join(at, "memory.kmem.usage_in_bytes")), number(path.Join(at, "memory.kmem.tcp.usage_in_bytes"))
-					break
-				}
-			}
-		}
-	}
-	return g
 }

@@ -212,7 +212,7 @@ func poolOf(m map[string]any) (p PoolSample, ok bool) {
 func memStatsOf(m map[string]any, at time.Duration) (MemStats, bool) {
 	s := MemStats{At: at}
 	for name, to := range map[string]*uint64{
-		"Sys": &s.Sys, "HeapAlloc": &s.HeapAlloc, "HeapInuse": &s.HeapInuse, "HeapReleased": &s.HeapReleased, "StackInuse": &s.StackInuse, "Mallocs": &s.Mallocs,
+		"Sys": &s.Sys, "HeapSys": &s.HeapSys, "HeapAlloc": &s.HeapAlloc, "HeapInuse": &s.HeapInuse, "HeapReleased": &s.HeapReleased, "StackInuse": &s.StackInuse, "Mallocs": &s.Mallocs,
 		"NumForcedGC": &s.NumForcedGC, "NumGC": &s.NumGC, "NextGC": &s.NextGC,
 	} {
 		v, ok := number(m[name])

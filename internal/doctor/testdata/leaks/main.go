@@ -32,7 +32,10 @@ import (
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/lockchan"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/mapgrows"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/mmapped"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/noaccept"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/nokeepalive"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okburst"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okclients"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okcontended"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okcoupon"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/okdeep"
@@ -52,6 +55,7 @@ import (
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/respbody"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/rows"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/selectloop"
+	"github.com/longwire/longwire/internal/doctor/testdata/leaks/shared/peer"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/silent"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/slicearray"
 	"github.com/longwire/longwire/internal/doctor/testdata/leaks/stacks"
@@ -82,7 +86,10 @@ var programs = map[string]func(int){
 	"lockchan":       lockchan.Handle,
 	"mapgrows":       mapgrows.Handle,
 	"mmapped":        mmapped.Handle,
+	"noaccept":       noaccept.Handle,
+	"nokeepalive":    nokeepalive.Handle,
 	"okburst":        okburst.Handle,
+	"okclients":      okclients.Handle,
 	"okcontended":    okcontended.Handle,
 	"okcoupon":       okcoupon.Handle,
 	"okdeep":         okdeep.Handle,
@@ -126,6 +133,10 @@ func queues() any {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == peer.Argument {
+		peer.Run(os.Args[2])
+		return
+	}
 	if len(os.Args) != 2 || programs[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "usage: leaks NAME")
 		os.Exit(2)
