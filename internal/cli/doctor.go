@@ -26,6 +26,7 @@ type doctorRunCmd struct {
 	Target  []string      `arg:"" optional:"" name:"target" help:"A URL of a program that serves /debug/pprof, a pid of this machine, or saved profiles, dumps and logs."`
 	For     time.Duration `default:"30s" help:"How long a running program is looked at."`
 	Source  string        `placeholder:"DIR" help:"Where the source of the main module lies; by default where the profile says, for a program on this machine."`
+	Binary  string        `placeholder:"FILE" help:"The program's file: by itself, what it was built of; beside a target, for what that does not tell."`
 	GCTrace string        `name:"gctrace" placeholder:"FILE" help:"A log with the output of GODEBUG=gctrace=1; - is standard input. It is read for as long as the program is looked at."`
 	Header  []string      `placeholder:"NAME: VALUE" sep:"none" help:"A header for requests to the target, such as Authorization."`
 	NoGC    bool          `name:"no-gc" help:"Do not ask the target to collect before a heap profile."`
@@ -93,14 +94,22 @@ func (d *doctorRunCmd) Run(c *call) error {
 		defer done()
 		col.Trace = log
 	}
+	if d.Binary != "" {
+		if err := d.readBinary(col); err != nil {
+			return err
+		}
+	}
 	out, err := openDoctorPage(d.HTML)
 	if err != nil {
 		return err
 	}
 	var e *doctor.Evidence
-	if d.Plan > 0 {
+	switch {
+	case d.Plan > 0:
 		e, err = d.plan(ctx, col)
-	} else {
+	case col.Binary != nil && len(d.Target) == 0:
+		e = col.Inspect()
+	default:
 		e, err = d.collect(ctx, col)
 	}
 	return out.finish(c, e, err, d.JSON)
@@ -121,6 +130,22 @@ func (d *doctorRunCmd) plan(ctx context.Context, col *doctor.Collector) (*doctor
 	}
 	o.ConnBytes = d.ConnBytes
 	return col.Plan(ctx, o)
+}
+
+// readBinary reads the program's file.
+func (d *doctorRunCmd) readBinary(col *doctor.Collector) error {
+	f, err := os.Open(d.Binary)
+	if err != nil {
+		return usage(fmt.Errorf("--binary: %w", err), "give the file of the program")
+	}
+	defer func() { _ = f.Close() }()
+	b, err := doctor.ReadBinary(d.Binary, f)
+	var de *doctor.Error
+	if errors.As(err, &de) {
+		return &exitError{code: exitFailed, err: err, hint: de.Hint}
+	}
+	col.Binary = b
+	return err
 }
 
 type doctorTLSCmd struct {
@@ -241,7 +266,7 @@ func (p *doctorPage) abandon() {
 // collect gathers evidence from whatever the arguments are.
 func (d *doctorRunCmd) collect(ctx context.Context, col *doctor.Collector) (*doctor.Evidence, error) {
 	if len(d.Target) == 0 {
-		return nil, usage(errors.New("nothing to look at: want a URL, a pid, or files"), "longwire doctor --help shows the forms")
+		return nil, usage(errors.New("nothing to look at: want a URL, a pid, files, or --binary"), "longwire doctor --help shows the forms")
 	}
 	var files []doctor.File
 	for _, name := range d.Target {

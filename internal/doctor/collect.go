@@ -46,6 +46,8 @@ type Collector struct {
 	// Trace is a log with the output of GODEBUG=gctrace=1; nil is none. It is read while the target is looked at, to its end but no longer
 	// than For. One that may stay open without an end, as a pipe does, must have os.File's SetReadDeadline.
 	Trace io.Reader
+	// Binary is the file of the target's program, for what the target itself does not tell of it; nil is none.
+	Binary *Binary
 	// Say is told what is going on, in sentences, before it costs the target anything. nil tells nobody.
 	Say func(string)
 
@@ -73,6 +75,9 @@ func (c *Collector) Collect(ctx context.Context, target string) (*Evidence, erro
 		return nil, &Error{fmt.Errorf("looking for %v: want 1s to 1h", c.For), "30s tells most leaks; one that grows slowly takes minutes"}
 	}
 	e := &Evidence{Target: target, Settings: c.Settings}
+	if c.Binary != nil {
+		e.Build = c.Binary.build()
+	}
 	log := c.beginLog(ctx)
 	defer log.stop()
 	if pid, err := strconv.Atoi(target); err == nil {
@@ -150,6 +155,7 @@ func (c *Collector) mayLook(pid int) *Error {
 func (c *Collector) within(ctx context.Context, e *Evidence, pid int) (*url.URL, error) {
 	info, err := c.executable(pid)
 	switch {
+	case err != nil && e.Build.Go != "":
 	case errors.Is(err, fs.ErrPermission):
 		e.note(fmt.Sprintf("the file of process %d's program may not be read: what it was built of is not known", pid))
 	case err != nil:
@@ -460,6 +466,9 @@ func (c *Collector) Files(ctx context.Context, files []File) (*Evidence, error) 
 	e := &Evidence{Target: fmt.Sprintf("%d files", len(files)), Settings: c.Settings, Cost: "nothing: saved files were read"}
 	log, most := c.beginLog(ctx), time.Now().Add(cmp.Or(c.For, 30*time.Second))
 	defer log.stop()
+	if c.Binary != nil {
+		e.Build = c.Binary.build()
+	}
 	var begin, end time.Time
 	var locks []LockProfile
 	moment := func(f File) time.Time {
@@ -473,6 +482,11 @@ func (c *Collector) Files(ctx context.Context, files []File) (*Evidence, error) 
 	files = slices.Clone(files)
 	for i := range files {
 		files[i].At = moment(files[i])
+		b, err := c.named(e, files[i])
+		if err != nil {
+			return nil, err
+		}
+		files[i].Data = b
 	}
 	slices.SortStableFunc(files, func(a, b File) int { return a.At.Compare(b.At) })
 	for _, f := range files {

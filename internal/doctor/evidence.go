@@ -27,6 +27,7 @@ type Evidence struct {
 	Settings   PoolSettings      // of databases, as far as they were given
 	Handshake  *Handshake        // nil where no handshake was tried
 	Plan       *Plan             // nil where nothing was planned
+	Built      []Step            // what the program's file tells, where nothing but that was looked at
 	Source     *Source           // nil where no source is at hand
 	Libraries  *Source           // of others' packages, on stacks that grew; nil where none is
 	libraries  []string          // their directories, as frames name them

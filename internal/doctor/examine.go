@@ -28,13 +28,15 @@ func checksOf(e *Evidence) []Check {
 		return []Check{tlsCheck}
 	case e.Plan != nil:
 		return []Check{limitCheck}
+	case e.Built != nil:
+		return nil
 	}
 	return Checks()
 }
 
 // Examine asks every check and orders what was found.
 func Examine(e *Evidence) *Report {
-	r := &Report{Target: e.Target, Took: e.Took, Cost: e.Cost, Findings: []Finding{}, Notes: []string{}}
+	r := &Report{Target: e.Target, Took: e.Took, Cost: e.Cost, Checks: []Asked{}, Findings: []Finding{}, Notes: []string{}}
 	for _, c := range checksOf(e) {
 		a := Asked{Check: c.Name}
 		if a.Skipped = c.Skip(e); a.Skipped == "" {
@@ -51,6 +53,8 @@ func Examine(e *Evidence) *Report {
 	switch {
 	case e.Handshake != nil:
 		r.Steps = e.Handshake.steps()
+	case e.Built != nil:
+		r.Steps = e.Built
 	case e.Plan != nil:
 		r.Steps = e.Plan.steps()
 		for _, a := range e.Plan.Assumed {

@@ -158,10 +158,12 @@ func (r *Report) WriteText(w io.Writer) error {
 			fmt.Fprintf(&b, "   what to do: %s\n", f.Advice)
 		}
 	}
-	if len(r.Findings) == 0 {
+	if len(r.Findings) == 0 && len(r.Checks) > 0 {
 		b.WriteString("\nno finding\n")
 	}
-	b.WriteString("\nchecks:")
+	if len(r.Checks) > 0 {
+		b.WriteString("\nchecks:")
+	}
 	sep := " "
 	for _, c := range r.Checks {
 		if c.Skipped != "" {
