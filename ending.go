@@ -3,6 +3,7 @@ package longwire
 import (
 	"errors"
 	"syscall"
+	"time"
 
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/sys"
@@ -21,6 +22,8 @@ func (f *front) clientClose(i uint32, st *state, code ws.StatusCode) {
 			reply = ws.StatusNoStatus
 		}
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, reply, "", [4]byte{}))
+	} else if st.phase == phaseClosing {
+		f.track.Answered(time.Now(), uint64(f.l.ID(i)), uint16(code))
 	}
 	f.leave(i, st)
 	st.phase = phaseOver
@@ -139,9 +142,6 @@ func (f *front) Closed(i uint32, e loop.End) {
 	if st.partial != 0 {
 		f.recycle(f.unhook(st))
 	}
-	if st.flags&stateUpgraded != 0 {
-		f.leave(i, st)
-	}
 	f.uncount(st)
 	if e.Kind == loop.EndPassed {
 		*st = state{}
@@ -150,6 +150,7 @@ func (f *front) Closed(i uint32, e loop.End) {
 	cut := st.cause == CauseUnknown
 	f.end(i, st, causeOf(e))
 	if st.flags&stateUpgraded != 0 {
+		f.leave(i, st) // after the end, for which the session tells of its ping
 		if cut {
 			f.count.cut.Add(1)
 		}

@@ -78,6 +78,7 @@ const (
 	stateCounted                          // counted in Gateway.conns and in the address table
 	stateOverLimit                        // let in only to say whether it wants plain HTTP; see state.verdict
 	stateSlow                             // its write queue has passed half its limit, and the recorder knows
+	statePonged                           // what was heard last was a pong
 )
 
 // partial is what is held of a connection whose request or message is incomplete.
@@ -212,7 +213,7 @@ func (f *front) Opened(i uint32, o loop.Opening) {
 func (f *front) Data(i uint32, b []byte) {
 	st := &f.conn[i]
 	st.heard = f.l.Tick()
-	st.flags &^= statePinged
+	st.flags &^= statePinged | statePonged
 	switch st.phase {
 	case phaseRequest:
 		f.request(i, st, b)

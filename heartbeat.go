@@ -127,6 +127,7 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 	h := f.g.endpoints[st.endpoint].Heartbeat
 	if st.flags&stateWorking != 0 {
 		st.heard = now // we do not listen; TCP_USER_TIMEOUT still watches
+		st.flags &^= statePonged
 	}
 	due := h.Timeout > 0 && now-st.heard >= ticks(h.Timeout) && (st.flags&statePinged != 0 || h.Ping < 0)
 	if due && st.flags&stateQueued == 0 {
@@ -140,7 +141,7 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 	switch {
 	case due && st.flags&stateQueued != 0 && f.reads(i, st):
 		st.heard = now
-		st.flags &^= statePinged
+		st.flags &^= statePinged | statePonged
 	case due && st.flags&stateQueued != 0:
 		f.end(i, st, Cause{Kind: CauseSlow, Detail: detailReplies})
 		st.phase = phaseOver
@@ -157,6 +158,7 @@ func (f *front) beat(i uint32, st *state, now uint32) {
 		// However late this ping is, the client has its time to answer it.
 		if p := ticks(h.Ping); now-st.heard > p {
 			st.heard = now - p
+			st.flags &^= statePonged
 		}
 		f.reads(i, st)
 		if f.l.Queued(i) == 0 { // else a ping waits behind data that is not acknowledged either

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/longwire/longwire/internal/flight"
@@ -170,15 +171,22 @@ func (f *front) recordEnd(i uint32, st *state, c Cause, x sys.TCPInfo, known boo
 	e := flight.Ended{
 		Cause: uint8(c.Kind), Detail: detailIndex(c.Detail), Code: uint16(c.Code),
 		Age: time.Duration(tick-st.opened) * loop.Tick, Silent: time.Duration(tick-st.heard) * loop.Tick, Pinged: -1,
-		Queued: uint32(f.l.Queued(i)),
+		Ponged: st.flags&statePonged != 0, Queued: uint32(f.l.Queued(i)),
 	}
 	ep := &f.g.endpoints[st.endpoint]
-	switch {
-	case c.Kind != CauseHeartbeat:
-	case c.Code == ws.StatusCode(centrifuge.DisconnectNoPong.Code):
+	if st.flags&statePinged != 0 {
+		after := time.Duration(f.pingAfter(i, ep.Heartbeat)) * loop.Tick
+		if c.Kind == CauseHeartbeat || e.Silent >= after && e.Queued == 0 { // else nobody listened for a while, or the ping may wait too
+			e.Pinged = max(0, e.Silent-after)
+		}
+	}
+	if ep.protocol == protocolCentrifuge {
+		if ago, ok := f.sessions.Pinged(i); ok {
+			e.Pinged = ago
+		}
+	}
+	if c.Kind == CauseHeartbeat && c.Code == ws.StatusCode(centrifuge.DisconnectNoPong.Code) {
 		e.Pinged = f.g.node.Pong()
-	case st.flags&statePinged != 0:
-		e.Pinged = max(0, e.Silent-time.Duration(f.pingAfter(i, ep.Heartbeat))*loop.Tick)
 	}
 	if known {
 		e.Info, e.RTT, e.LastAck = true, x.RTT, x.LastAck
@@ -239,13 +247,14 @@ type Span struct {
 	Code     int         `json:"code,omitempty"`
 	Detail   string      `json:"detail,omitempty"`
 	Evidence *Evidence   `json:"evidence,omitempty"`
-	Events   []SpanEvent `json:"events"` // in the order of time
+	Kernel   *KernelWord `json:"kernel,omitempty"` // what Config.Tracer told of the end
+	Events   []SpanEvent `json:"events"`           // in the order of time
 }
 
 // SpanEvent is one thing that happened to a connection.
 type SpanEvent struct {
 	Time time.Time `json:"time"`
-	Kind string    `json:"kind"` // opened, request, trace, connected, subscribed, left, slow, pinged, ended, kernel
+	Kind string    `json:"kind"` // opened, request, trace, connected, subscribed, left, slow, pinged, ended, answered, kernel
 	Text string    `json:"text"`
 }
 
@@ -261,6 +270,21 @@ type Evidence struct {
 	Timeouts    int64 `json:"timeouts"`      // retransmission timeouts in a row
 	Retransmits int64 `json:"retransmits"`   // segments that were sent again, in all
 	LastAck     int64 `json:"last_ack_ms"`   // since the client's kernel acknowledged something
+	Ponged      int64 `json:"pong_ms"`       // since the client's last pong, where nothing else was heard after it
+	// Status codes of both sides' close frames: 1005 of one without a code, -1 where none was sent.
+	CloseSent     int64 `json:"close_sent"`
+	CloseReceived int64 `json:"close_received"`
+}
+
+// KernelWord is how the kernel saw a connection end, by a Tracer. What its level does not see is empty, -1 or 0.
+type KernelWord struct {
+	Level       string   `json:"level"`           // how it was seen: bpf, diag, or errno, which is of our own socket and knows least
+	Verdict     string   `json:"verdict"`         // in a few words
+	Path        []string `json:"path"`            // the states of TCP that it went through, the last 16, the oldest first; empty at other levels than bpf
+	Error       string   `json:"error,omitempty"` // the socket's, such as ECONNRESET
+	RTT         int64    `json:"rtt_us"`          // smoothed, in microseconds
+	Unacked     int64    `json:"unacked_bytes"`   // sent, and never acknowledged, also after our close; a FIN may count as one
+	Retransmits int64    `json:"retransmits"`     // segments that were sent again, in all
 }
 
 // ErrNoRecord is returned by Why when the gateway records nothing, ErrBadQuestion when the question cannot be read.
@@ -373,6 +397,12 @@ var words = flight.Words{
 		return "other"
 	},
 	Verdict: func(uint8) string { return "" },
+	Level: func(n uint8) string {
+		if int(n) < len(kernelLevels) {
+			return kernelLevels[n]
+		}
+		return kernelLevels[0]
+	},
 }
 
 func (g *Gateway) span(s *flight.Span) Span {
@@ -398,6 +428,9 @@ func (g *Gateway) span(s *flight.Span) Span {
 		switch e.Kind {
 		case flight.KindOpened:
 			y.Text = strings.TrimPrefix(x.Address+" "+x.Endpoint, " ")
+			if e.Took > 0 {
+				y.Text += fmt.Sprintf(", %v after its accept", e.Took)
+			}
 		case flight.KindTrace:
 			x.Trace = hex.EncodeToString(e.TraceID[:])
 			y.Text = x.Trace + " " + hex.EncodeToString(e.SpanID[:])
@@ -408,18 +441,24 @@ func (g *Gateway) span(s *flight.Span) Span {
 		case flight.KindSlow:
 			y.Text = fmt.Sprintf("%d bytes wait for it", e.Bytes)
 		case flight.KindKernel:
-			y.Text = g.words().Verdict(e.Kernel.Verdict)
+			x.Kernel = g.kernelWord(e.Kernel)
+			y.Text = x.Kernel.Verdict
 			if e.Kernel.Retransmits > 0 {
 				y.Text += fmt.Sprintf(", %d segments sent again", e.Kernel.Retransmits)
 			}
 			if e.Kernel.Unacked > 0 {
 				y.Text += fmt.Sprintf(", %d bytes never acknowledged", e.Kernel.Unacked)
 			}
+		case flight.KindAnswered:
+			y.Text = fmt.Sprintf("with code %d", e.Code)
+			if e.Code == uint16(ws.StatusNoStatus) {
+				y.Text = "without a code"
+			}
 		case flight.KindEnded:
 			d := e.Ended
 			x.Cause, x.Code, x.Detail = words.Cause(d.Cause), int(d.Code), words.Detail(d.Detail)
 			y.Text = strings.TrimPrefix(Cause{Kind: CauseKind(d.Cause), Code: ws.StatusCode(d.Code), Detail: x.Detail}.Error(), causePrefix)
-			x.Evidence = evidence(d)
+			x.Evidence = evidence(d, s.Answered())
 			if d.Pinged >= 0 && d.Queued == 0 { // pings are too many to record: this one is known by its not being answered
 				x.Events = append(x.Events, SpanEvent{Time: y.Time.Add(-d.Pinged), Kind: "pinged", Text: "no answer"})
 			}
@@ -457,15 +496,52 @@ func (g *Gateway) recordedEndpoint(s *flight.Span) (path string, sessions bool) 
 	return "", has
 }
 
-func evidence(d *flight.Ended) *Evidence {
-	e := &Evidence{Age: d.Age.Milliseconds(), Silent: d.Silent.Milliseconds(), Pinged: -1, Queued: int64(d.Queued), RTT: -1, Unacked: -1, Timeouts: -1, Retransmits: -1, LastAck: -1}
+// evidence is that of an end, with the code of the close frame by which the client answered ours, if it did.
+func evidence(d *flight.Ended, answered uint16) *Evidence {
+	e := &Evidence{Age: d.Age.Milliseconds(), Silent: d.Silent.Milliseconds(), Pinged: -1, Queued: int64(d.Queued), RTT: -1, Unacked: -1, Timeouts: -1, Retransmits: -1, LastAck: -1,
+		Ponged: -1, CloseSent: -1, CloseReceived: -1}
 	if d.Pinged >= 0 {
 		e.Pinged = d.Pinged.Milliseconds()
+	}
+	if d.Ponged {
+		e.Ponged = e.Silent
+	}
+	if d.Code != 0 {
+		e.CloseSent = int64(d.Code)
+	}
+	switch {
+	case CauseKind(d.Cause) == CauseClientClose: // which we answer with its own code
+		e.CloseReceived = int64(d.Code)
+		if !ws.StatusCode(d.Code).Sendable() {
+			e.CloseSent = int64(ws.StatusNoStatus)
+		}
+	case answered != 0:
+		e.CloseReceived = int64(answered)
 	}
 	if d.Info {
 		e.RTT, e.Unacked, e.Timeouts, e.Retransmits, e.LastAck = d.RTT.Microseconds(), int64(d.Unacked), int64(d.Timeouts), int64(d.Retransmits), d.LastAck.Milliseconds()
 	}
 	return e
+}
+
+// kernelWord is what the tracer told of an end.
+func (g *Gateway) kernelWord(k *flight.Kernel) *KernelWord {
+	w := g.words()
+	x := &KernelWord{Level: w.Level(k.Level), Verdict: w.Verdict(k.Verdict), Path: []string{}, RTT: -1, Unacked: int64(k.Unacked), Retransmits: int64(k.Retransmits)}
+	for shift := 60; shift >= 0; shift -= 4 {
+		if s := sys.SocketState(k.Path >> shift & 15); s != 0 {
+			x.Path = append(x.Path, s.String())
+		}
+	}
+	if e := syscall.Errno(k.Err); e != 0 {
+		if x.Error = errnoDetail(e); x.Error == "other" {
+			x.Error = e.Error()
+		}
+	}
+	if k.RTT > 0 {
+		x.RTT = k.RTT.Microseconds()
+	}
+	return x
 }
 
 // MarshalText is String.

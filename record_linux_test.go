@@ -2,16 +2,20 @@ package longwire
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/sys"
 	"github.com/longwire/longwire/ws"
 )
@@ -65,6 +69,17 @@ func TestWhyOnSockets(t *testing.T) {
 			c.send(ws.OpText, `{"id":1,"connect":{}}`)
 		}, sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (3012): program_silent", kinds: "opened connected pinged ended",
 			evidence: func(e *Evidence) bool { return e.Pinged == 300 && e.Unacked == 0 }},
+		{name: "reset while our ping is out, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: 2 * time.Second, Pong: 1900 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) {
+			connectAndHearPing(c)
+			reset(c.c.(*net.TCPConn))
+		}, sentence: "reset by the other side", cause: "reset: ECONNRESET", kinds: "opened connected pinged ended",
+			evidence: func(e *Evidence) bool { return e.Pinged >= 0 && e.Pinged <= e.Age && e.Ponged == -1 }},
+		{name: "FIN after a pong, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: 2 * time.Second, Pong: 1900 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) {
+			connectAndHearPing(c)
+			c.send(ws.OpText, `{}`)
+			_ = c.c.Close()
+		}, sentence: "without a closing handshake", cause: "client_fin", kinds: "opened connected ended",
+			evidence: func(e *Evidence) bool { return e.Pinged == -1 && e.Ponged >= 0 && e.Ponged == e.Silent }},
 		{name: "does not read", at: many, end: func(t *testing.T, g *Gateway, r *recorder, _ *testClient) {
 			for range 10_000 { // 160 MB: no socket holds that
 				if spans := why(t, g, Question{Cause: CauseSlow}); len(spans) > 0 {
@@ -93,6 +108,13 @@ func TestWhyOnSockets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// connectAndHearPing begins a session and waits for its first ping.
+func connectAndHearPing(c *testClient) {
+	c.send(ws.OpText, `{"id":1,"connect":{}}`)
+	c.next() // the reply
+	c.next()
 }
 
 // TestWhySilentNetwork loses packets in a network namespace, and has a client's machine forget a connection.
@@ -180,6 +202,48 @@ func TestWhySilentNetwork(t *testing.T) {
 		}
 	})
 }
+
+// What the tracer tells is all in the answer, and its level in the sentence; how long the handshake took is in the first event.
+func TestWhyKernel(t *testing.T) {
+	w := newWorld(t, Config{Tracer: namedVerdicts{}})
+	p := w.raw()
+	w.sys.Advance(1500 * time.Millisecond) // a handshake that takes its time
+	p.upgrade("/echo", ws.Dial{})
+	p.Reset()
+	w.sys.Settle()
+	c, err := loop.ParseID(p.conn.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		e        KernelEnd
+		sentence string
+		want     KernelWord
+	}{
+		{KernelEnd{Verdict: 7, Level: 3, Err: uint8(syscall.ETIMEDOUT), Retransmits: 6, Unacked: 5, RTT: 48 * time.Millisecond, Path: 0x317}, "The kernel says: verdict 7, 6 segments sent again, 5 bytes never acknowledged.",
+			KernelWord{Level: "bpf", Verdict: "verdict 7", Path: []string{"SYN_RECV", "ESTABLISHED", "CLOSE"}, Error: "ETIMEDOUT", RTT: 48_000, Unacked: 5, Retransmits: 6}},
+		{KernelEnd{Verdict: 1, Level: 2, Path: 0x17}, "The kernel's socket diagnosis says: verdict 1.", KernelWord{Level: "diag", Verdict: "verdict 1", Path: []string{"ESTABLISHED", "CLOSE"}, RTT: -1}},
+		{KernelEnd{Verdict: 1, Level: 1, Err: uint8(syscall.ENOBUFS)}, "Our socket's last state says: verdict 1.", KernelWord{Level: "errno", Verdict: "verdict 1", Path: []string{}, Error: syscall.ENOBUFS.Error(), RTT: -1}},
+		{KernelEnd{Verdict: 1, Level: 9}, "The kernel says: verdict 1.", KernelWord{Level: "unknown", Verdict: "verdict 1", Path: []string{}, RTT: -1}},
+	} {
+		w.g.KernelEnded(tag(uint64(c)), time.Now(), x.e)
+		s := why(t, w.g, Question{})[0]
+		if s.Kernel == nil || !reflect.DeepEqual(*s.Kernel, x.want) || !strings.Contains(s.Why, x.sentence) {
+			t.Errorf("%q, %+v; want %q, %+v", s.Why, s.Kernel, x.sentence, x.want)
+		}
+		if want := p.From.Addr().String() + " /echo, 1.5s after its accept"; s.Events[0].Text != want {
+			t.Errorf("opened: %q, want %q", s.Events[0].Text, want)
+		}
+	}
+}
+
+// namedVerdicts is a Tracer that sees nothing by itself.
+type namedVerdicts struct{}
+
+func (namedVerdicts) Descriptors() []int      { return nil }
+func (namedVerdicts) TrackListener(int) error { return nil }
+func (namedVerdicts) Tag(int, [16]byte) error { return nil }
+func (namedVerdicts) Verdict(n uint8) string  { return fmt.Sprintf("verdict %d", n) }
 
 // TestRecorderNoRoom has a file system without room for the record, and one that may not be written.
 func TestRecorderNoRoom(t *testing.T) {

@@ -82,16 +82,38 @@ func TestWhyCauses(t *testing.T) {
 		sentence, cause, kinds string
 		evidence               func(e *Evidence) bool
 	}{
-		{name: "1000", end: ends(1000), sentence: "in good order (1000)", cause: "client_close (1000)"},
+		{name: "1000", end: ends(1000), sentence: "in good order (1000)", cause: "client_close (1000)", evidence: closeFrames(1000, 1000)},
 		{name: "1001", end: ends(1001), sentence: "went away (1001)", cause: "client_close (1001)"},
-		{name: "no code", end: ends(ws.StatusNoStatus), sentence: "without a code", cause: "client_close (1005)"},
+		{name: "no code", end: ends(ws.StatusNoStatus), sentence: "without a code", cause: "client_close (1005)", evidence: closeFrames(1005, 1005)},
 		{name: "its own code", end: ends(4321), sentence: "with code 4321", cause: "client_close (4321)"},
 		{name: "FIN", end: func(w *world, p *peer) { p.Close() }, sentence: "without a closing handshake", cause: "client_fin"},
 		{name: "FIN after silence", end: func(w *world, p *peer) {
 			w.sys.Advance(20 * time.Second)
 			p.Close()
 		}, sentence: "after 20 s of silence", cause: "client_fin", evidence: func(e *Evidence) bool { return e.Age >= 19_000 && e.Silent >= 19_000 }},
-		{name: "RST", end: func(w *world, p *peer) { p.Reset() }, sentence: "reset by the other side", cause: "reset: ECONNRESET"},
+		{name: "RST", end: func(w *world, p *peer) { p.Reset() }, sentence: "reset by the other side", cause: "reset: ECONNRESET", evidence: func(e *Evidence) bool {
+			return e.Pinged == -1 && e.Ponged == -1 && closeFrames(-1, -1)(e)
+		}},
+		{name: "RST while our ping is out", end: func(w *world, p *peer) {
+			w.sys.Advance(27 * time.Second)
+			p.Reset()
+		}, sentence: "reset by the other side", cause: "reset: ECONNRESET", kinds: "opened pinged ended", evidence: func(e *Evidence) bool { return e.Pinged >= 1900 && e.Pinged <= 3100 }},
+		{name: "FIN after a pong", end: func(w *world, p *peer) {
+			w.sys.Advance(27 * time.Second)
+			p.Write(ws.AppendFrame(nil, ws.Client, ws.OpPong, nil, maskKey))
+			w.sys.Advance(3 * time.Second)
+			p.Close()
+		}, sentence: "without a closing handshake", cause: "client_fin", evidence: func(e *Evidence) bool {
+			return e.Ponged >= 2900 && e.Ponged <= 3100 && e.Ponged == e.Silent && e.Pinged == -1
+		}},
+		{name: "FIN after more than a pong", end: func(w *world, p *peer) {
+			w.sys.Advance(27 * time.Second)
+			p.Write(ws.AppendFrame(nil, ws.Client, ws.OpPong, nil, maskKey))
+			w.sys.Settle()
+			p.send(ws.OpText, "hello")
+			w.sys.Settle()
+			p.Close()
+		}, sentence: "without a closing handshake", cause: "client_fin", evidence: func(e *Evidence) bool { return e.Ponged == -1 }},
 		{name: "kernel timeout", end: func(w *world, p *peer) { p.FailRead(syscall.ETIMEDOUT) }, sentence: "kernel gave up (ETIMEDOUT)", cause: "kernel_timeout: ETIMEDOUT"},
 		{name: "silence", end: func(w *world, p *peer) { w.sys.Advance(31 * time.Second) }, sentence: "did not answer our ping of", cause: "heartbeat_timeout (1008)",
 			kinds: "opened pinged ended", evidence: func(e *Evidence) bool {
@@ -117,8 +139,8 @@ func TestWhyCauses(t *testing.T) {
 			p.send(ws.OpText, "and more")
 			w.sys.Advance(95 * time.Second)
 		}, sentence: "did not read the replies: 6008 bytes waited for it. It was cut off", cause: "slow_consumer: replies_unread", kinds: "opened slow ended"},
-		{name: "application", end: func(w *world, p *peer) { _ = p.conn.Close(4001, "secret words") }, sentence: "Our application ended it with code 4001.", cause: "application (4001)"},
-		{name: "drain", end: func(w *world, p *peer) { drained(w, p) }, sentence: "asked the client to come back elsewhere with code 1001", cause: "drain (1001)"},
+		{name: "application", end: func(w *world, p *peer) { _ = p.conn.Close(4001, "secret words") }, sentence: "Our application ended it with code 4001.", cause: "application (4001)", evidence: closeFrames(4001, -1)},
+		{name: "drain", end: func(w *world, p *peer) { drained(w, p) }, sentence: "asked the client to come back elsewhere with code 1001", cause: "drain (1001)", kinds: "opened ended answered", evidence: closeFrames(1001, 1001)},
 		{name: "open", end: func(*world, *peer) {}, sentence: "It is open.", kinds: "opened"},
 
 		{name: "plain", at: plain, path: "/ws?subscribe=news", end: func(w *world, p *peer) {
@@ -219,6 +241,11 @@ func TestWhyCauses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// closeFrames is the evidence of the codes in both sides' close frames.
+func closeFrames(sent, received int64) func(e *Evidence) bool {
+	return func(e *Evidence) bool { return e.CloseSent == sent && e.CloseReceived == received }
 }
 
 func slowCentrifuge() Endpoint {

@@ -281,6 +281,8 @@ func (h host) Close(i uint32, d *Disconnect) {
 	h.closeWith(i, st, disconnectCause(d), d.Reason)
 }
 
+func (h host) Ponged(i uint32) { h.conn[i].flags |= statePonged }
+
 func (h host) SetTimer(i uint32, d time.Duration) {
 	st := &h.conn[i]
 	switch {

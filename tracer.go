@@ -39,13 +39,16 @@ type SocketEnd struct {
 // KernelEnd is how the kernel saw a connection end.
 type KernelEnd struct {
 	Verdict     uint8 // as Tracer.Verdict knows it
-	Level       uint8 // how it was seen, as the tracer numbers that
+	Level       uint8 // how it was seen: 1 by our own socket (errno), 2 by socket diagnosis (diag), 3 by probes (bpf)
 	Err         uint8 // errno of the socket
 	Retransmits uint16
 	Unacked     uint32 // bytes that were never acknowledged
 	RTT         time.Duration
 	Path        uint64 // the last states of TCP, 4 bits each, the newest lowest
 }
+
+// kernelLevels are the names of KernelEnd.Level.
+var kernelLevels = [...]string{"unknown", "errno", "diag", "bpf"}
 
 // tagMark tells our tags from others'.
 const tagMark = 0x6c6f6e6777697265

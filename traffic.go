@@ -38,6 +38,7 @@ func (f *front) frames(i uint32, st *state, b []byte) {
 			}
 		case ws.OpPong:
 			f.count.pongs.Add(1)
+			st.flags |= statePonged
 		case ws.OpClose:
 			f.clientClose(i, st, ev.Code)
 		}
@@ -124,6 +125,7 @@ func (f *front) resume(id loop.ID, why stateFlags) {
 	st.flags &^= why
 	if st.flags&(stateQueued|stateWorking) == 0 {
 		st.heard = f.l.Tick() // nobody listened
+		st.flags &^= statePonged
 		f.unhold(i, st)
 	}
 }

@@ -332,7 +332,7 @@ func (a *act) judge(e *gatewayEnding, want trace.Verdict) {
 	if !strings.Contains(span.Why, e.why) {
 		a.Errorf("why: %q, want %q in it", span.Why, e.why)
 	}
-	if word := "The kernel says: " + a.trace.Verdict(uint8(want)); !strings.Contains(span.Why, word) {
+	if word := says[a.trace.Level()] + a.trace.Verdict(uint8(want)); !strings.Contains(span.Why, word) {
 		a.Errorf("why: %q, want %q (%v) in it", span.Why, word, want)
 	}
 	a.Logf("%-5v %s", a.trace.Level(), span.Why)

@@ -33,6 +33,9 @@ func TestServeTrace(t *testing.T) {
 	}
 }
 
+// says is how a sentence begins that rests on a level.
+var says = map[trace.Level]string{trace.LevelBPF: "The kernel says: ", trace.LevelDiag: "The kernel's socket diagnosis says: ", trace.LevelErrno: "Our socket's last state says: "}
+
 func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var made atomic.Pointer[longwire.Gateway]
@@ -64,9 +67,10 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 		name string
 		end  func(*net.TCPConn) error
 		want string
+		path string // its beginning, where probes see it
 	}{
-		{"a FIN", func(c *net.TCPConn) error { return c.Close() }, "client_fin"},
-		{"an RST", func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() }, "client_reset"},
+		{"a FIN", func(c *net.TCPConn) error { return c.Close() }, "client_fin", "SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE"},
+		{"an RST", func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() }, "client_reset", "SYN_RECV ESTABLISHED CLOSE"},
 		{"our FIN", func(c *net.TCPConn) error {
 			if _, err := c.Write(ws.AppendClose(nil, ws.Client, 1000, "", [4]byte{1, 2, 3, 4})); err != nil {
 				return err
@@ -75,7 +79,7 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 				return err
 			}
 			return c.Close()
-		}, "server_fin"},
+		}, "server_fin", "SYN_RECV ESTABLISHED FIN_WAIT1"},
 		{"our RST", func(*net.TCPConn) error { // who does not read is cut off
 			big := bytes.Repeat([]byte("x"), 1<<20)
 			for range 64 {
@@ -84,14 +88,14 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 				}
 			}
 			return nil
-		}, "server_reset_aborted"},
+		}, "server_reset_aborted", "SYN_RECV ESTABLISHED CLOSE"},
 		{"an administrator", func(c *net.TCPConn) error {
 			out, err := exec.Command("ss", "-K", "sport", "=", strconv.Itoa(int(g.Addr().Port())), "dport", "=", strconv.Itoa(c.LocalAddr().(*net.TCPAddr).Port)).CombinedOutput()
 			if err != nil {
 				return fmt.Errorf("ss -K: %w: %s", err, out)
 			}
 			return nil
-		}, "destroyed"},
+		}, "destroyed", "SYN_RECV ESTABLISHED CLOSE"},
 	} {
 		if _, err := exec.LookPath("ss"); err != nil && c.want == "destroyed" || os.Geteuid() != 0 && c.want == "destroyed" {
 			t.Logf("%s: it takes ss and root", c.name)
@@ -107,15 +111,16 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 		if err := verdict.UnmarshalText([]byte(c.want)); err != nil {
 			t.Fatal(err)
 		}
-		want := "The kernel says: " + tr.Verdict(uint8(verdict))
+		want := says[level] + tr.Verdict(uint8(verdict))
 		var why string
+		var word *longwire.KernelWord
 		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 			spans, err := g.Why(longwire.Question{Request: "request " + c.name})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if len(spans) == 1 && !spans[0].Open {
-				if why = spans[0].Why; strings.Contains(why, want) {
+				if why, word = spans[0].Why, spans[0].Kernel; strings.Contains(why, want) {
 					break
 				}
 			}
@@ -123,6 +128,10 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 		}
 		if !strings.Contains(why, want) {
 			t.Errorf("%s: %q, want %q in it", c.name, why, want)
+			continue
+		}
+		if path := strings.Join(word.Path, " "); word.Level != level.String() || word.Verdict != tr.Verdict(uint8(verdict)) || level == trace.LevelBPF && !strings.HasPrefix(path, c.path) || level != trace.LevelBPF && path != "" {
+			t.Errorf("%s: the kernel's word %+v, want the level %s and the path %q", c.name, word, level, c.path)
 		}
 	}
 	f := tr.figures()

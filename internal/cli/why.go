@@ -331,6 +331,12 @@ func fullSpan(w io.Writer, s *longwire.Span) {
 		if e.Pinged >= 0 {
 			fmt.Fprintf(t, "ping without answer for\t%s\n", millis(e.Pinged))
 		}
+		if e.Ponged >= 0 {
+			fmt.Fprintf(t, "last pong\t%s before the end\n", millis(e.Ponged))
+		}
+		if e.CloseSent >= 0 || e.CloseReceived >= 0 {
+			fmt.Fprintf(t, "close frames\tours %s, the client's %s\n", closeCode(e.CloseSent), closeCode(e.CloseReceived))
+		}
 		fmt.Fprintf(t, "waiting for its socket\t%d bytes\n", e.Queued)
 		if e.RTT >= 0 {
 			fmt.Fprintf(t, "never acknowledged\t%d bytes, %d timeouts in a row\n", e.Unacked, e.Timeouts)
@@ -340,6 +346,34 @@ func fullSpan(w io.Writer, s *longwire.Span) {
 		}
 		_ = t.Flush()
 	}
+	if k := s.Kernel; k != nil {
+		fmt.Fprintln(w)
+		t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(t, "the kernel's side\tseen by %s\n", visible(k.Level))
+		if len(k.Path) > 0 {
+			fmt.Fprintf(t, "states\t%s\n", visible(strings.Join(k.Path, " > ")))
+		}
+		if k.Error != "" {
+			fmt.Fprintf(t, "error\t%s\n", visible(k.Error))
+		}
+		fmt.Fprintf(t, "never acknowledged\t%d bytes\n", k.Unacked)
+		fmt.Fprintf(t, "sent again in all\t%d segments\n", k.Retransmits)
+		if k.RTT >= 0 {
+			fmt.Fprintf(t, "round trip\t%v\n", time.Duration(k.RTT)*time.Microsecond)
+		}
+		_ = t.Flush()
+	}
+}
+
+// closeCode is the status code of a close frame, in words.
+func closeCode(code int64) string {
+	switch code {
+	case -1:
+		return "none"
+	case 1005:
+		return "without a code"
+	}
+	return strconv.FormatInt(code, 10)
 }
 
 func millis(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }

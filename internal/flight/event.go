@@ -30,10 +30,11 @@ const (
 	KindSlow            // the write queue passed half its limit
 	KindEnded           // the conn is over, with its cause and the process's evidence
 	KindKernel          // what the kernel told of the end
+	KindAnswered        // the client answered our close frame, with Code
 	kinds
 )
 
-var kindNames = [kinds]string{"none", "opened", "request", "trace", "connected", "subscribed", "left", "slow", "ended", "kernel"}
+var kindNames = [kinds]string{"none", "opened", "request", "trace", "connected", "subscribed", "left", "slow", "ended", "kernel", "answered"}
 
 // String is the kind as JSON shows it.
 func (k Kind) String() string {
@@ -53,7 +54,7 @@ type Event struct {
 	Address  netip.AddrPort // opened
 	Endpoint int            // opened: its number
 	Took     time.Duration  // opened: from the accept until the handshake was answered
-	Code     uint16         // ended: the status code that ended it; left: of the unsubscribe
+	Code     uint16         // ended: the status code that ended it; left: of the unsubscribe; answered: of the client's close frame
 	Bytes    uint32         // slow: in the write queue
 
 	TraceID [16]byte // trace
@@ -73,6 +74,7 @@ type Ended struct {
 	// Age is the time since the accept. Silent is how long nothing had been heard of the client; Pinged how long the last
 	// ping lay back, below zero where none was out.
 	Age, Silent, Pinged time.Duration
+	Ponged              bool   // what was heard last of the client was a pong
 	Queued              uint32 // bytes that its socket had not taken
 
 	// Of TCP_INFO, where Info is true.
@@ -151,6 +153,12 @@ func millis(d time.Duration) uint32 {
 // noTime stands for a time that is not known.
 const noTime = math.MaxUint32
 
+// Flags in the last byte of an ended event.
+const (
+	hasInfo = 1 << iota
+	hasPonged
+)
+
 func (s *slot) ended(e *Ended) {
 	p := s[32:]
 	binary.LittleEndian.PutUint32(p[0:], millis(e.Age))
@@ -167,7 +175,10 @@ func (s *slot) ended(e *Ended) {
 	binary.LittleEndian.PutUint16(p[28:], e.Retransmits)
 	p[30] = e.Timeouts
 	if e.Info {
-		p[31] = 1
+		p[31] |= hasInfo
+	}
+	if e.Ponged {
+		p[31] |= hasPonged
 	}
 }
 
@@ -183,6 +194,8 @@ func (s *slot) event() Event {
 		e.Text = readable(s.text())
 	case KindLeft:
 		e.Text, e.Code = readable(s.text()), b
+	case KindAnswered:
+		e.Code = b
 	case KindTrace:
 		copy(e.TraceID[:], p)
 		copy(e.SpanID[:], p[16:])
@@ -199,7 +212,8 @@ func (s *slot) event() Event {
 		x.RTT = time.Duration(binary.LittleEndian.Uint32(p[16:])) * time.Microsecond
 		x.LastAck = time.Duration(binary.LittleEndian.Uint32(p[20:])) * time.Millisecond
 		x.Unacked, x.Retransmits = binary.LittleEndian.Uint32(p[24:]), binary.LittleEndian.Uint16(p[28:])
-		x.Timeouts, x.Info = p[30], p[31] == 1
+		x.Timeouts, x.Info = p[30], p[31]&hasInfo != 0
+		x.Ponged = p[31]&hasPonged != 0
 		e.Ended, e.Code = x, x.Code
 	case KindKernel:
 		e.Kernel = &Kernel{

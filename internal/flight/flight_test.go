@@ -45,7 +45,7 @@ func TestEventsComeBack(t *testing.T) {
 	r := recorder(t, Options{})
 	k := r.Track(0)
 	ended := Ended{
-		Cause: 4, Detail: 7, Code: 1008, Age: 5 * time.Minute, Silent: 30 * time.Second, Pinged: 5 * time.Second, Queued: 1234,
+		Cause: 4, Detail: 7, Code: 1008, Age: 5 * time.Minute, Silent: 30 * time.Second, Pinged: 5 * time.Second, Ponged: true, Queued: 1234,
 		Info: true, RTT: 1500 * time.Microsecond, Unacked: 70000, Timeouts: 6, Retransmits: 9, LastAck: 31 * time.Second,
 	}
 	kernel := Kernel{Verdict: 3, Level: 2, Err: 104, Retransmits: 6, Unacked: 77, RTT: 2 * time.Millisecond, Path: 0x147}
@@ -57,9 +57,10 @@ func TestEventsComeBack(t *testing.T) {
 	k.Slow(at(5), 9, 70000)
 	k.Left(at(6), 9, []byte("news"), 2500)
 	k.Ended(at(8), 9, &ended)
-	k.Kernel(at(9), 9, &kernel)
+	k.Answered(at(9), 9, 1001)
+	k.Kernel(at(10), 9, &kernel)
 	spans := r.Find(Query{Conn: 9})
-	if len(spans) != 1 || len(spans[0].Events) != 9 {
+	if len(spans) != 1 || len(spans[0].Events) != 10 {
 		t.Fatalf("%d spans: %+v", len(spans), spans)
 	}
 	want := []Event{
@@ -83,6 +84,9 @@ func TestEventsComeBack(t *testing.T) {
 	}
 	if e := spans[0].Ended(); e == nil || *e.Ended != ended {
 		t.Errorf("ended: %+v, want %+v", e, ended)
+	}
+	if got := spans[0].Answered(); got != 1001 {
+		t.Errorf("answered with %d, want 1001", got)
 	}
 	if got := spans[0].Kernel(); got == nil || *got != kernel {
 		t.Errorf("kernel: %+v, want %+v", got, kernel)
@@ -155,6 +159,7 @@ func TestNilTakesAll(t *testing.T) {
 	k.Connected(at(0), 1, "")
 	k.Slow(at(0), 1, 1)
 	k.Ended(at(0), 1, &Ended{})
+	k.Answered(at(0), 1, 1000)
 	k.Kernel(at(0), 1, &Kernel{})
 }
 
@@ -170,6 +175,7 @@ func TestWritingAllocatesNothing(t *testing.T) {
 		k.Left(start, 1, channel, 2500)
 		k.Slow(start, 1, 7)
 		k.Ended(start, 1, &Ended{Pinged: -1})
+		k.Answered(start, 1, 1000)
 		k.Kernel(start, 1, &Kernel{})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -283,6 +283,14 @@ func (s *Span) Request() string {
 // Ended is the event of the end; nil while the conn is open, or when it ended with the process.
 func (s *Span) Ended() *Event { return s.find(KindEnded) }
 
+// Answered is the code of the close frame by which the client answered ours; 0 where none came.
+func (s *Span) Answered() uint16 {
+	if e := s.find(KindAnswered); e != nil {
+		return e.Code
+	}
+	return 0
+}
+
 // Kernel is what the kernel told of the end; nil when it did not.
 func (s *Span) Kernel() *Kernel {
 	if e := s.find(KindKernel); e != nil {

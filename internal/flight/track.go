@@ -111,6 +111,16 @@ func (t *Track) Ended(at time.Time, conn uint64, e *Ended) {
 	t.done(s)
 }
 
+// Answered tells the code of the close frame by which a client answered ours.
+func (t *Track) Answered(at time.Time, conn uint64, code uint16) {
+	if t == nil {
+		return
+	}
+	s := t.begin()
+	s.head(at, conn, KindAnswered, 0, code, 0)
+	t.done(s)
+}
+
 // Kernel tells what the kernel saw of the end. k is not kept.
 func (t *Track) Kernel(at time.Time, conn uint64, k *Kernel) {
 	if t == nil {

@@ -11,6 +11,8 @@ type Words struct {
 	Cause, Detail func(uint8) string
 	// Verdict says in a few words what the kernel saw, such as "the client's FIN came first"; empty for one that it does not know.
 	Verdict func(uint8) string
+	// Level is the name of how the kernel's side was seen: bpf, diag, errno.
+	Level func(uint8) string
 }
 
 // Why says in one or two sentences why the conn ended, for somebody who has not read its events.
@@ -28,7 +30,7 @@ func (s *Span) Why(w Words) string {
 	text := s.sentence(end, e, w.Cause(e.Cause), w)
 	if k := s.Kernel(); k != nil {
 		if v := w.Verdict(k.Verdict); v != "" {
-			text += " The kernel says: " + v
+			text += says(w.Level(k.Level)) + v
 			if k.Retransmits > 0 {
 				text += fmt.Sprintf(", %s sent again", count(int(k.Retransmits), "segment", "segments"))
 			}
@@ -39,6 +41,17 @@ func (s *Span) Why(w Words) string {
 		}
 	}
 	return text + s.came(end.Time)
+}
+
+// says is who says what was seen at a level: a guess from our own socket is not the kernel's word.
+func says(level string) string {
+	switch level {
+	case "errno":
+		return " Our socket's last state says: "
+	case "diag":
+		return " The kernel's socket diagnosis says: "
+	}
+	return " The kernel says: "
 }
 
 // sentence is what the process knows of an end.

@@ -29,7 +29,7 @@ func pick(list []string) func(uint8) string {
 	}
 }
 
-var words = Words{Cause: pick(causes), Detail: pick(details), Verdict: pick([]string{"", "the client's FIN came first", "no answer to what was sent"})}
+var words = Words{Cause: pick(causes), Detail: pick(details), Verdict: pick([]string{"", "the client's FIN came first", "no answer to what was sent"}), Level: pick([]string{"", "errno", "diag", "bpf"})}
 
 func TestWhy(t *testing.T) {
 	for _, c := range []struct {
@@ -45,6 +45,9 @@ func TestWhy(t *testing.T) {
 		{e: Ended{Cause: cause("client_fin"), Silent: 20 * time.Second}, k: &Kernel{Verdict: 1}, want: []string{"without a closing handshake", "after 20 s of silence", "The kernel says: the client's FIN came first."}},
 		{e: Ended{Cause: cause("reset"), Info: true, Unacked: 3}, want: []string{"3 bytes of ours were on their way", "NAT"}},
 		{e: Ended{Cause: cause("reset")}, want: []string{"was reset"}},
+		{e: Ended{Cause: cause("client_fin")}, k: &Kernel{Verdict: 1, Level: 1}, want: []string{"Our socket's last state says: the client's FIN came first."}},
+		{e: Ended{Cause: cause("client_fin")}, k: &Kernel{Verdict: 1, Level: 2}, want: []string{"The kernel's socket diagnosis says: the client's FIN came first."}},
+		{e: Ended{Cause: cause("client_fin")}, k: &Kernel{Verdict: 1, Level: 3}, want: []string{"The kernel says: the client's FIN came first."}},
 		{
 			e: Ended{Cause: cause("heartbeat_timeout"), Silent: 30 * time.Second, Pinged: 5 * time.Second, Info: true, Unacked: 2, Timeouts: 6},
 			k: &Kernel{Verdict: 2, Retransmits: 6, Unacked: 2}, back: &Back{After: 41 * time.Second, Moved: true},

@@ -231,6 +231,7 @@ func (h host) Window(i uint32) uint8       { return h.conn(i).window }
 func (h host) Connected(uint32, string)    {}
 func (h host) Subscribed(uint32, []byte)   {}
 func (h host) Left(uint32, []byte, uint32) {}
+func (h host) Ponged(uint32)               {}
 
 func (h host) Called(i uint32, c Call) {
 	c.Subject = slices.Clone(c.Subject)

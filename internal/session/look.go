@@ -1,5 +1,7 @@
 package session
 
+import "time"
+
 // What an operator's search asks of the sessions of a loop.
 
 // Summary is what is known of conn i's session.
@@ -15,6 +17,15 @@ type Summary struct {
 func (t *Table) Summary(i uint32) Summary {
 	st := &t.conn[i]
 	return Summary{Client: t.id(i), User: t.user(st), Connected: st.phase == phaseConnected, Subscriptions: int(st.count), Protocol: st.codec}
+}
+
+// Pinged is how long the last ping to conn i has been without an answer; false where none is out, or pings are not the session's.
+func (t *Table) Pinged(i uint32) (ago time.Duration, ok bool) {
+	st := &t.conn[i]
+	if st.phase != phaseConnected || st.flags&flagFrames != 0 || st.pings == 0 || st.busy > 0 {
+		return 0, false
+	}
+	return max(0, t.n.o.Pong-t.until(st.due)), true
 }
 
 // Wanted is a user, a channel, or both, as one table finds them. It holds until the table's thread does something else.

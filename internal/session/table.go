@@ -57,6 +57,8 @@ type Host interface {
 	Connected(i uint32, user string)
 	Subscribed(i uint32, channel []byte)
 	Left(i uint32, channel []byte, code uint32)
+	// Ponged tells that what came now was the answer to a ping.
+	Ponged(i uint32)
 	// Called tells, where Options.Calls is set, of a command that was answered. Context is the trace that the conn belongs to.
 	Called(i uint32, c Call)
 	Context(i uint32) journal.Context
@@ -488,6 +490,7 @@ func (t *Table) pong(i uint32, st *state) {
 		t.close(i, centrifuge.DisconnectBadRequest)
 		return
 	}
+	t.host.Ponged(i)
 	if st.pings--; st.pings == 0 {
 		st.due = t.tick(t.n.o.Ping)
 		t.arm(i, st)
