@@ -1,10 +1,12 @@
 package longwire
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -294,8 +296,9 @@ var (
 )
 
 // Why tells what became of connections, the latest first: what happened to each, and why it ended. It knows what the flight
-// recorder of this node still holds, and nothing of other nodes. Any goroutine may call it; it stops no loop, but reads the
-// whole record, which takes some milliseconds for each MiB. After Close it returns ErrClosed.
+// recorder of this node still holds, and nothing of other nodes. Of a client, a user or an address it also tells which connections
+// are open though the record has forgotten how they began; those come last. It must not be called on a loop. It stops none, but reads the
+// whole record, which takes some milliseconds for each MiB, and asks the loops in turns, as Search does. After Close it returns ErrClosed.
 func (g *Gateway) Why(q Question) ([]Span, error) {
 	if err := g.remembers(); err != nil {
 		return nil, err
@@ -332,12 +335,81 @@ func (g *Gateway) Why(q Question) ([]Span, error) {
 		}
 		f.TraceID = [16]byte(b)
 	}
-	spans := []Span{}
-	for _, s := range g.recorder.Find(f) {
+	spans, at := []Span{}, make(map[uint64]int) // of the conns of this process
+	for i, s := range g.recorder.Find(f) {
 		spans = append(spans, g.span(&s))
+		if !s.Before {
+			at[s.Conn] = i
+		}
+	}
+	if (q.Client != "" || q.User != "" || q.Address != "") && q.Request == "" && q.Trace == "" && q.Cause == CauseUnknown && q.Since.IsZero() {
+		spans = g.withOpen(spans, at, q)
 	}
 	return spans, nil
 }
+
+// withOpen adds what q asks about that is open, and of which the record has not all. at is where the spans of conns are.
+func (g *Gateway) withOpen(spans []Span, at map[uint64]int, q Question) []Span {
+	limit := q.Limit
+	if limit == 0 {
+		limit = defaultAnswers
+	}
+	var unknown []OpenConn
+	var conns []uint64 // of unknown
+	s := Search{Client: q.Client, User: q.User, Address: q.Address, Limit: searchMost}
+	for over := time.Now().Add(searchTime); ; {
+		found, err := g.Search(context.Background(), s)
+		if err != nil {
+			break // too many searches, or the gateway is closed: the record is all there is
+		}
+		for i := range found.Conns {
+			c := &found.Conns[i]
+			conn, before, ok := g.connOf(c.Client)
+			if !ok || before {
+				continue // cannot be: it is one of this process
+			}
+			if k, ok := at[conn]; ok {
+				spans[k].complete(c)
+			} else if len(spans)+len(unknown) < limit {
+				unknown, conns = append(unknown, *c), append(conns, conn)
+			}
+		}
+		if s.Cursor = found.Cursor; s.Cursor == "" || len(spans)+len(unknown) >= limit || time.Now().After(over) {
+			break
+		}
+	}
+	if len(unknown) == 0 {
+		return spans
+	}
+	// What is left of them in the record, by which they could not be found.
+	left := make(map[uint64]Span)
+	for _, s := range g.recorder.Find(flight.Query{Conns: conns, Limit: limit}) {
+		left[s.Conn] = g.span(&s)
+	}
+	for i := range unknown {
+		x, ok := left[conns[i]]
+		if !ok {
+			x = Span{Open: true}
+		}
+		x.complete(&unknown[i])
+		spans = append(spans, x)
+	}
+	return spans
+}
+
+// complete adds to the span of an open connection what the record does not know any more.
+func (s *Span) complete(c *OpenConn) {
+	if !s.Open || len(s.Events) > 0 && s.Events[0].Kind == flight.KindOpened.String() {
+		return
+	}
+	s.Client, s.User, s.Address, s.Endpoint = c.Client, c.User, c.Address, c.Endpoint
+	s.Why = fmt.Sprintf("It is open, and has been for %v: the record does not go back to its beginning.", c.Age.Round(max(loop.Tick, min(c.Age/100, time.Second))))
+	opened := SpanEvent{Time: time.Now().Add(-c.Age).UTC(), Kind: flight.KindOpened.String(), Text: c.Address + " " + c.Endpoint}
+	s.Events = slices.Insert(s.Events, 0, opened)
+}
+
+// defaultAnswers is how many Question.Limit means by 0, as the recorder has it.
+const defaultAnswers = 100
 
 const maxAnswers = 1000
 

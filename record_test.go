@@ -100,6 +100,7 @@ func TestWhyCauses(t *testing.T) {
 		}, sentence: "reset by the other side", cause: "reset: ECONNRESET", kinds: "opened pinged ended", evidence: func(e *Evidence) bool { return e.Pinged >= 1900 && e.Pinged <= 3100 }},
 		{name: "FIN after a pong", end: func(w *world, p *peer) {
 			w.sys.Advance(27 * time.Second)
+			p.next() // our ping: who closes with something unread resets
 			p.Write(ws.AppendFrame(nil, ws.Client, ws.OpPong, nil, maskKey))
 			w.sys.Advance(3 * time.Second)
 			p.Close()
@@ -108,10 +109,11 @@ func TestWhyCauses(t *testing.T) {
 		}},
 		{name: "FIN after more than a pong", end: func(w *world, p *peer) {
 			w.sys.Advance(27 * time.Second)
+			p.next() // our ping: who closes with something unread resets
 			p.Write(ws.AppendFrame(nil, ws.Client, ws.OpPong, nil, maskKey))
 			w.sys.Settle()
 			p.send(ws.OpText, "hello")
-			w.sys.Settle()
+			p.next() // its echo
 			p.Close()
 		}, sentence: "without a closing handshake", cause: "client_fin", evidence: func(e *Evidence) bool { return e.Ponged == -1 }},
 		{name: "kernel timeout", end: func(w *world, p *peer) { p.FailRead(syscall.ETIMEDOUT) }, sentence: "kernel gave up (ETIMEDOUT)", cause: "kernel_timeout: ETIMEDOUT"},
@@ -446,6 +448,63 @@ func TestWhyRingFull(t *testing.T) {
 	}
 	for _, s := range spans[:len(spans)-1] {
 		wantWhy(t, &s, "without a closing handshake", "client_fin", "opened ended")
+	}
+}
+
+// Who is open is known, though the ring has forgotten how it began: by its id, its user and its address.
+func TestWhyOpenAndForgotten(t *testing.T) {
+	const events = 8
+	w := newWorld(t, Config{Endpoints: []Endpoint{Centrifuge("/connection/websocket"), echo("/echo")}, Sessions: Sessions{Insecure: true}, FlightRecorder: FlightRecorder{Bytes: events * 64},
+		Hooks: Hooks{Connect: func(context.Context, Client, ConnectRequest) (ConnectReply, error) {
+			return ConnectReply{User: "ann"}, nil
+		}}})
+	ann := w.headed("/connection/websocket", "", "192.0.2.7:5000")
+	ann.send(ws.OpText, `{"id":1,"connect":{}}`)
+	until(t, "a reply to connect", func() bool { _, _, _, ok := ann.next(); return ok })
+	client := why(t, w.g, Question{User: "ann"})[0].Client
+	for range events { // each has an event of its opening and one of its end
+		p := w.headed("/echo", "", "192.0.2.9:6000")
+		p.Close()
+	}
+	w.sys.Advance(20 * time.Second)
+	questions := []Question{{Client: client}, {User: "ann"}, {Address: "192.0.2.7"}, {User: "ann", Address: "192.0.2.7"}}
+	for _, q := range questions {
+		spans := why(t, w.g, q)
+		if len(spans) != 1 {
+			t.Fatalf("%+v: %d spans: %+v", q, len(spans), spans)
+		}
+		s := spans[0]
+		if s.Client != client || s.User != "ann" || s.Address != "192.0.2.7" || s.Endpoint != "/connection/websocket" || !s.Open || len(s.Events) != 1 ||
+			s.Events[0].Kind != "opened" || s.Events[0].Text != "192.0.2.7 /connection/websocket" || !strings.HasPrefix(s.Why, "It is open, and has been for 20") {
+			t.Errorf("%+v: %+v", q, s)
+		}
+	}
+	for _, q := range []Question{{User: "bob"}, {Address: "192.0.2.8"}, {User: "ann", Cause: CauseReset}, {User: "ann", Since: time.Now().Add(-time.Hour)}, {User: "ann", Request: "r"}} {
+		if spans := why(t, w.g, q); len(spans) != 0 {
+			t.Errorf("%+v: %+v", q, spans)
+		}
+	}
+	if spans := why(t, w.g, Question{Limit: 1000}); slices.ContainsFunc(spans, func(s Span) bool { return s.Client == client }) {
+		t.Errorf("it is in the record after all: %+v", spans)
+	}
+	// What the record has of it since is told too, and of two that are one the one that ended comes first.
+	ann.send(ws.OpText, `{"id":2,"subscribe":{"channel":"news"}}`)
+	until(t, "a reply to subscribe", func() bool { _, _, _, ok := ann.next(); return ok })
+	for _, q := range questions {
+		if s := why(t, w.g, q); len(s) != 1 || kindsOf(&s[0]) != "opened subscribed" || s[0].User != "ann" {
+			t.Errorf("%+v: %+v", q, s)
+		}
+	}
+	other := w.headed("/connection/websocket", "", "192.0.2.7:5001")
+	other.send(ws.OpText, `{"id":1,"connect":{}}`)
+	until(t, "a reply to connect", func() bool { _, _, _, ok := other.next(); return ok })
+	other.Close()
+	w.sys.Settle()
+	if s := why(t, w.g, Question{User: "ann"}); len(s) != 2 || s[0].Open || s[1].Client != client {
+		t.Errorf("with one that ended: %+v", s)
+	}
+	if s := why(t, w.g, Question{User: "ann", Limit: 1}); len(s) != 1 || s[0].Open {
+		t.Errorf("the latest: %+v", s)
 	}
 }
 

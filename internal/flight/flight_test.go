@@ -123,6 +123,7 @@ func TestFind(t *testing.T) {
 	}{
 		{"all, the latest first", Query{}, []uint64{3, 2, 1}},
 		{"by conn", Query{Conn: 2}, []uint64{2}},
+		{"by conns", Query{Conns: []uint64{1, 3, 9}}, []uint64{3, 1}},
 		{"by user", Query{User: "ann"}, []uint64{2, 1}},
 		{"by nobody", Query{User: "bob"}, nil},
 		{"by address", Query{Address: home.Addr()}, []uint64{3, 1}},

@@ -28,6 +28,7 @@ type Back struct {
 type Query struct {
 	Conn    uint64 // with Before, of the process before
 	Before  bool
+	Conns   []uint64 // any of these, of this process; then nothing else but Since and Limit counts
 	User    string
 	Address netip.Addr // of any port, or with Port of that
 	Port    uint16
@@ -132,6 +133,12 @@ func (r *Recorder) matching(q *Query) (wanted map[key]int, all bool) {
 	}
 	one := key{q.Conn, q.Before}
 	switch {
+	case len(q.Conns) > 0:
+		wanted = make(map[key]int)
+		for _, c := range q.Conns {
+			wanted[key{conn: c}] = 0
+		}
+		return wanted, false
 	case need == 0 && q.Conn != 0:
 		return map[key]int{one: 0}, false
 	case need == 0:
