@@ -112,7 +112,8 @@ type Config struct {
 	// after Close.
 	Tracer Tracer
 
-	system loop.System // of tests
+	system loop.System      // of tests
+	clock  func() time.Time // of tests, for the flight recorder; nil: time.Now
 }
 
 // Tables says how many descriptor tables a gateway has.
@@ -247,6 +248,9 @@ func (c Config) withDefaults() (Config, error) {
 		if *n == 0 {
 			*n = v
 		}
+	}
+	if c.clock == nil {
+		c.clock = time.Now
 	}
 	if c.Addr == "" {
 		c.Addr = ":8000"

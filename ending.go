@@ -3,7 +3,6 @@ package longwire
 import (
 	"errors"
 	"syscall"
-	"time"
 
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/sys"
@@ -23,7 +22,7 @@ func (f *front) clientClose(i uint32, st *state, code ws.StatusCode) {
 		}
 		f.l.Commit(i, ws.AppendClose(f.l.Buffer(i), ws.Server, reply, "", [4]byte{}))
 	} else if st.phase == phaseClosing {
-		f.track.Answered(time.Now(), uint64(f.l.ID(i)), uint16(code))
+		f.track.Answered(f.g.config.clock(), uint64(f.l.ID(i)), uint16(code))
 	}
 	f.leave(i, st)
 	st.phase = phaseOver

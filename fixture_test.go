@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/longwire/longwire/internal/loop/looptest"
 	"github.com/longwire/longwire/ws"
@@ -202,6 +203,17 @@ func (p *peer) upgraded(path string, d ws.Dial) {
 }
 
 var maskKey = [4]byte{1, 2, 3, 4}
+
+// setClock is at as a clock tells it that was set by d: its monotonic reading stays.
+func setClock(at time.Time, d time.Duration) time.Time {
+	was := at
+	// The first word of a time that has a monotonic reading: a flag, 33 bits of seconds, 30 of nanoseconds.
+	*(*uint64)(unsafe.Pointer(&at)) += uint64(d/time.Second) << 30
+	if at.Sub(was) != 0 || at.UnixNano()-was.UnixNano() != int64(d) {
+		panic("has time.Time changed?")
+	}
+	return at
+}
 
 func (p *peer) send(op ws.Opcode, payload string) {
 	p.Write(ws.AppendFrame(nil, ws.Client, op, []byte(payload), maskKey))

@@ -147,7 +147,7 @@ func (f *front) recordOpen(i uint32, st *state, e int, req *ws.Request) {
 	if f.track == nil {
 		return
 	}
-	now, id := time.Now(), uint64(f.l.ID(i))
+	now, id := f.g.config.clock(), uint64(f.l.ID(i))
 	peer := f.l.Peer(i)
 	if !peer.IsValid() {
 		peer = netip.AddrPortFrom(keyAddress(st.addr), 0)
@@ -195,31 +195,31 @@ func (f *front) recordEnd(i uint32, st *state, c Cause, x sys.TCPInfo, known boo
 		e.Timeouts, e.Retransmits = x.Timeouts, uint16(min(x.Retransmits, 1<<16-1))
 		e.Unacked = uint32(min(unacknowledged(x), 1<<32-1))
 	}
-	f.track.Ended(time.Now(), uint64(f.l.ID(i)), &e)
+	f.track.Ended(f.g.config.clock(), uint64(f.l.ID(i)), &e)
 }
 
 // recordSlow tells the recorder, once, that so many bytes wait for a connection, half of what may.
 func (f *front) recordSlow(i uint32, st *state, queued int) {
 	if st.flags&stateSlow == 0 {
 		st.flags |= stateSlow
-		f.track.Slow(time.Now(), uint64(f.l.ID(i)), queued)
+		f.track.Slow(f.g.config.clock(), uint64(f.l.ID(i)), queued)
 		f.noteChannel(i, journal.KindSlow, nil, uint32(queued))
 	}
 }
 
 func (h host) Connected(i uint32, user string) {
-	h.track.Connected(time.Now(), uint64(h.l.ID(i)), user)
+	h.track.Connected(h.g.config.clock(), uint64(h.l.ID(i)), user)
 }
 
 func (h host) Subscribed(i uint32, channel []byte) {
-	h.track.Subscribed(time.Now(), uint64(h.l.ID(i)), channel)
+	h.track.Subscribed(h.g.config.clock(), uint64(h.l.ID(i)), channel)
 }
 
 func (h host) Left(i uint32, channel []byte, code uint32) {
 	if code != 0 {
 		h.noteChannel(i, journal.KindUnsubscribed, channel, code)
 	}
-	h.track.Left(time.Now(), uint64(h.l.ID(i)), channel, uint16(code))
+	h.track.Left(h.g.config.clock(), uint64(h.l.ID(i)), channel, uint16(code))
 }
 
 // Question says which connections Why is asked about: those of which all hold that are not empty.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -448,6 +449,47 @@ func TestWhyRingFull(t *testing.T) {
 	}
 	for _, s := range spans[:len(spans)-1] {
 		wantWhy(t, &s, "without a closing handshake", "client_fin", "opened ended")
+	}
+}
+
+// When the machine's clock is set, what came before stays before, and what was a minute ago is no further away.
+func TestWhyClockIsSet(t *testing.T) {
+	for _, d := range []time.Duration{-time.Hour, time.Hour} {
+		t.Run(d.String(), func(t *testing.T) {
+			var ahead atomic.Int64
+			clock := func() time.Time { return setClock(time.Now(), time.Duration(ahead.Load())) }
+			w := newWorld(t, Config{Endpoints: []Endpoint{Centrifuge("/connection/websocket")}, Sessions: Sessions{Insecure: true}, clock: clock,
+				Hooks: Hooks{Connect: func(context.Context, Client, ConnectRequest) (ConnectReply, error) {
+					return ConnectReply{User: "ann"}, nil
+				}}})
+			connect := func() *peer {
+				p := w.dial("/connection/websocket")
+				p.send(ws.OpText, `{"id":1,"connect":{}}`)
+				until(t, "a reply to connect", func() bool { _, _, _, ok := p.next(); return ok })
+				return p
+			}
+			began := clock()
+			connect().Reset()
+			w.sys.Settle()
+			ahead.Store(int64(d))
+			connect()
+			for _, q := range []Question{{User: "ann"}, {User: "ann", Since: clock().Add(-time.Since(began) - time.Second)}} {
+				s := why(t, w.g, q)
+				if len(s) != 2 || !s[0].Open || s[1].Open || !strings.Contains(s[1].Why, " The client came back ") {
+					t.Fatalf("%+v: %+v", q, s)
+				}
+				// Each event has the time that the clock showed.
+				if at := s[1].Events[0].Time; at.Sub(began.Round(0)).Abs() > 10*time.Minute {
+					t.Errorf("the first began at %v, not at %v", at, began)
+				}
+				if at, want := s[0].Events[0].Time, setClock(began, d).Round(0); at.Sub(want).Abs() > 10*time.Minute {
+					t.Errorf("the second began at %v, not at %v", at, want)
+				}
+			}
+			if s := why(t, w.g, Question{User: "ann", Since: clock().Add(time.Second)}); len(s) != 0 {
+				t.Errorf("of the future: %+v", s)
+			}
+		})
 	}
 }
 

@@ -76,6 +76,15 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+// How long ago is told by a reading that no setting of the clock moves.
+func TestWhySince(t *testing.T) {
+	now := time.Now()
+	q, err := (&whyRequest{Since: "10m"}).question(now)
+	if err != nil || now.Sub(q.Since) != 10*time.Minute || q.Since == q.Since.Round(0) {
+		t.Errorf("%v, %v", q.Since, err)
+	}
+}
+
 func TestWhyOff(t *testing.T) {
 	g, err := longwire.New(longwire.Config{Addr: "127.0.0.1:0", MaxConns: 8, Loops: 1, Log: slog.New(slog.DiscardHandler), FlightRecorder: longwire.FlightRecorder{Bytes: -1}})
 	if err != nil {

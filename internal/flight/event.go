@@ -64,6 +64,7 @@ type Event struct {
 	Kernel *Kernel
 
 	sequence uint64 // later events of one track have a higher one
+	stamp    int64  // of Time
 }
 
 // Ended is the process's own evidence of an end.
@@ -100,7 +101,7 @@ type Kernel struct {
 // Layout of an event, little endian:
 //
 //	 0  sequence number; 0 while it is written
-//	 8  time, ns since 1970
+//	 8  stamp
 //	16  conn
 //	24  kind, a, b (16 bits)
 //	28  text of a bytes; or c (32 bits), and 32 bytes that depend on the kind
@@ -108,8 +109,8 @@ type slot [EventSize]byte
 
 const textAt = EventSize - TextSize
 
-func (s *slot) head(at time.Time, conn uint64, k Kind, a uint8, b uint16, c uint32) {
-	binary.LittleEndian.PutUint64(s[8:], uint64(at.UnixNano()))
+func (s *slot) head(stamp int64, conn uint64, k Kind, a uint8, b uint16, c uint32) {
+	binary.LittleEndian.PutUint64(s[8:], uint64(stamp))
 	binary.LittleEndian.PutUint64(s[16:], conn)
 	s[24], s[25] = byte(k), a
 	binary.LittleEndian.PutUint16(s[26:], b)
@@ -118,7 +119,7 @@ func (s *slot) head(at time.Time, conn uint64, k Kind, a uint8, b uint16, c uint
 }
 
 func (s *slot) sequence() uint64 { return binary.LittleEndian.Uint64(s[:]) }
-func (s *slot) time() time.Time  { return time.Unix(0, int64(binary.LittleEndian.Uint64(s[8:]))) }
+func (s *slot) stamp() int64     { return int64(binary.LittleEndian.Uint64(s[8:])) }
 func (s *slot) conn() uint64     { return binary.LittleEndian.Uint64(s[16:]) }
 func (s *slot) kind() Kind       { return Kind(s[24]) }
 
@@ -182,9 +183,9 @@ func (s *slot) ended(e *Ended) {
 	}
 }
 
-// event reads a slot.
-func (s *slot) event() Event {
-	e := Event{Kind: s.kind(), Time: s.time(), Conn: s.conn(), sequence: s.sequence()}
+// event reads a slot of a process that has the timeline.
+func (s *slot) event(t timeline) Event {
+	e := Event{Kind: s.kind(), Time: t.time(s.stamp()), Conn: s.conn(), sequence: s.sequence(), stamp: s.stamp()}
 	a, b, c := s[25], binary.LittleEndian.Uint16(s[26:]), binary.LittleEndian.Uint32(s[28:])
 	p := s[32:]
 	switch e.Kind {

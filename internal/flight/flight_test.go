@@ -77,7 +77,7 @@ func TestEventsComeBack(t *testing.T) {
 		if !got.Time.Equal(w.Time) {
 			t.Errorf("event %d at %v, want %v", i, got.Time, w.Time)
 		}
-		got.Time, w.Time, got.sequence = time.Time{}, time.Time{}, 0
+		got.Time, w.Time, got.sequence, got.stamp = time.Time{}, time.Time{}, 0, 0
 		if got != w {
 			t.Errorf("event %d: %+v, want %+v", i, got, w)
 		}
@@ -379,6 +379,9 @@ func FuzzRing(f *testing.F) {
 	e = bytes.Clone(e)
 	e[24], e[25] = byte(KindConnected), 255
 	f.Add(append(head(nil), e...))
+	stepped := head(nil)
+	stepped[stepsAt], stepped[stepsAt+15] = 1, 0x80
+	f.Add(append(stepped, e...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		ring, process, ok, current := parse(b)
 		if !ok || !current {
@@ -389,7 +392,7 @@ func FuzzRing(f *testing.F) {
 		}
 		aligned := words8(len(ring))
 		copy(aligned, ring)
-		r := &Recorder{before: aligned}
+		r := &Recorder{before: aligned, earlier: readTimeline(b[stepsAt:headSize])}
 		for _, s := range r.Find(Query{}) {
 			if s.Why(words) == "" {
 				t.Error("no sentence")

@@ -27,7 +27,7 @@ type Options struct {
 }
 
 // MaxProcess is the most bytes of Options.Process.
-const MaxProcess = headSize - processAt
+const MaxProcess = stepsAt - processAt
 
 // MinBytes is the least that so many tracks need.
 func MinBytes(tracks int) int { return 2 * tracks * EventSize }
@@ -45,9 +45,11 @@ type Recorder struct {
 	claimed []atomic.Bool
 	next    atomic.Uint64 // segments that were ever claimed
 	tracks  []*Track
+	clock   clock
 
-	before  []byte // the ring of the process before, which nobody writes; guarded by mu
-	process []byte // what that one said
+	before  []byte   // the ring of the process before, which nobody writes; guarded by mu
+	earlier timeline // of before
+	process []byte   // what that one said
 	lock    *os.File
 }
 
@@ -67,6 +69,7 @@ func Open(o Options) (*Recorder, error) {
 	r.claimed = make([]atomic.Bool, segments)
 	var err error
 	if o.Dir == "" {
+		r.clock.begin(time.Now(), make([]byte, mostSteps*stepSize))
 		r.ring, err = o.Map(segments * r.segment)
 	} else {
 		err = r.openFiles(segments * r.segment)
@@ -111,13 +114,24 @@ func (r *Recorder) Before() (process []byte, ok bool) { return r.process, r.befo
 func (r *Recorder) From() time.Time {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	var from time.Time
-	r.each(func(_ bool, s *slot) {
-		if at := s.time(); from.IsZero() || at.Before(from) {
-			from = at
+	var oldest [2]int64 // of the process before, and of this one
+	var known [2]bool
+	r.each(func(before bool, s *slot) {
+		i := 1
+		if before {
+			i = 0
+		}
+		if at := s.stamp(); !known[i] || at < oldest[i] {
+			oldest[i], known[i] = at, true
 		}
 	})
-	return from
+	switch {
+	case known[0]:
+		return r.earlier.time(oldest[0])
+	case known[1]:
+		return r.clock.timeline().time(oldest[1])
+	}
+	return time.Time{}
 }
 
 // Kernel writes what the kernel saw of an end to track i, whose only writer the caller is. After Close it does nothing.
@@ -146,6 +160,7 @@ func (r *Recorder) Close() {
 		}
 	}
 	r.ring, r.before = nil, nil
+	r.clock.end()
 	if r.lock != nil {
 		_ = r.lock.Close()
 		r.lock = nil
@@ -160,12 +175,14 @@ const (
 	lockFile = "flight.lock"
 )
 
-// Head of a ring's file: what it is, in which version, and from processAt the length (16 bits) and bytes of Options.Process.
+// Head of a ring's file: what it is, in which version, up to processAt the length (16 bits) of Options.Process, from there its bytes, and
+// from stepsAt the steps of the clock.
 const (
 	magic     = "longwire flight "
-	version   = "1\n"
+	version   = "2\n"
 	headSize  = 4096
 	processAt = 66
+	stepsAt   = headSize - mostSteps*stepSize
 )
 
 // openFiles takes the directory, reads what the process before left there, and makes the ring's file, of size bytes.
@@ -215,6 +232,7 @@ func (r *Recorder) create(name string, size int) error {
 	if err != nil {
 		return fmt.Errorf("map %s: %w", name, err)
 	}
+	r.clock.begin(time.Now(), b[stepsAt:headSize])
 	r.ring = b[headSize:]
 	return nil
 }
@@ -257,7 +275,7 @@ func (r *Recorder) takeOver() error {
 	case !current || len(ring) == 0:
 		r.o.Unmap(b) // another version's: nothing can be said of it
 	default:
-		r.before, r.process = ring, process
+		r.before, r.process, r.earlier = ring, process, readTimeline(b[stepsAt:headSize])
 	}
 	return os.Rename(name, filepath.Join(r.o.Dir, oldFile))
 }

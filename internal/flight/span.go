@@ -54,25 +54,32 @@ func (r *Recorder) Find(q Query) []Span {
 	if !all && len(wanted) == 0 {
 		return nil
 	}
-	last := make(map[key]int64) // time of their last events
+	last := make(map[key]int64) // stamps of their last events
 	r.each(func(before bool, s *slot) {
 		k := key{s.conn(), before}
 		if _, ok := wanted[k]; !all && !ok {
 			return
 		}
-		last[k] = max(last[k], s.time().UnixNano())
+		last[k] = max(last[k], s.stamp())
 	})
+	lines := map[bool]timeline{true: r.earlier, false: r.clock.timeline()}
 	type met struct {
 		key
 		last int64
 	}
 	order := make([]met, 0, len(last))
 	for k, at := range last {
-		if q.Since.IsZero() || at >= q.Since.UnixNano() {
+		if q.Since.IsZero() || r.since(lines[k.before], k.before, at, q.Since) {
 			order = append(order, met{k, at})
 		}
 	}
 	slices.SortFunc(order, func(a, b met) int {
+		if a.before != b.before { // their stamps say nothing of each other
+			if a.before {
+				return 1
+			}
+			return -1
+		}
 		return cmp.Or(cmp.Compare(b.last, a.last), cmp.Compare(a.conn, b.conn))
 	})
 	limit := q.Limit
@@ -88,7 +95,7 @@ func (r *Recorder) Find(q Query) []Span {
 	}
 	r.each(func(before bool, s *slot) {
 		if sp := spans[key{s.conn(), before}]; sp != nil {
-			sp.Events = append(sp.Events, s.event())
+			sp.Events = append(sp.Events, s.event(lines[before]))
 		}
 	})
 	for i := range list {
@@ -97,8 +104,17 @@ func (r *Recorder) Find(q Query) []Span {
 			return cmp.Or(cmp.Compare(place(a.Kind), place(b.Kind)), cmp.Compare(a.sequence, b.sequence))
 		})
 	}
-	r.returns(list)
+	r.returns(list, lines)
 	return list
+}
+
+// since reports whether a stamp is no older than a time, which is told right now if it has a monotonic reading: then it does not
+// matter whether the clock was set in between.
+func (r *Recorder) since(line timeline, before bool, stamp int64, t time.Time) bool {
+	if !before && t != t.Round(0) {
+		return stamp >= r.clock.stamp(t)
+	}
+	return !line.time(stamp).Before(t)
 }
 
 // place is 1 of what comes after all else in a span.
@@ -191,7 +207,7 @@ func keep(s string) string { return s[:min(len(s), TextSize)] }
 const backWithin = 10 * time.Minute
 
 // returns looks for the next conns of the users of spans that ended.
-func (r *Recorder) returns(list []Span) {
+func (r *Recorder) returns(list []Span, lines map[bool]timeline) {
 	users := make(map[string]bool)
 	for i := range list {
 		if u := list[i].User(); u != "" && list[i].Ended() != nil {
@@ -203,7 +219,7 @@ func (r *Recorder) returns(list []Span) {
 	}
 	type arrival struct {
 		key
-		at time.Time
+		stamp int64
 	}
 	arrivals := make(map[string][]arrival)
 	r.each(func(before bool, s *slot) {
@@ -214,8 +230,8 @@ func (r *Recorder) returns(list []Span) {
 		if raw := s.text(); !users[string(raw)] && len(raw) < TextSize && utf8.Valid(raw) {
 			return
 		}
-		if e := s.event(); users[e.Text] {
-			arrivals[e.Text] = append(arrivals[e.Text], arrival{key: key{e.Conn, before}, at: e.Time})
+		if user := readable(s.text()); users[user] {
+			arrivals[user] = append(arrivals[user], arrival{key: key{s.conn(), before}, stamp: s.stamp()})
 		}
 	})
 	from := make(map[key]netip.Addr)
@@ -237,18 +253,23 @@ func (r *Recorder) returns(list []Span) {
 			continue
 		}
 		var best *arrival
+		var soonest time.Duration
 		for k := range arrivals[sp.User()] {
 			a := &arrivals[sp.User()][k]
-			if a.key == (key{sp.Conn, sp.Before}) || a.at.Before(end.Time) || a.at.Sub(end.Time) > backWithin {
+			after := time.Duration(a.stamp - end.stamp)
+			if a.before != sp.Before { // two processes: what is between them only the clock tells
+				after = lines[a.before].time(a.stamp).Sub(end.Time)
+			}
+			if a.key == (key{sp.Conn, sp.Before}) || a.before && !sp.Before || after < 0 || after > backWithin {
 				continue
 			}
-			if best == nil || a.at.Before(best.at) {
-				best = a
+			if best == nil || after < soonest {
+				best, soonest = a, after
 			}
 		}
 		if best != nil {
 			there := from[best.key]
-			sp.Back = &Back{After: best.at.Sub(end.Time), Conn: best.conn, Moved: there.IsValid() && own.IsValid() && there != own.Addr()}
+			sp.Back = &Back{After: soonest, Conn: best.conn, Moved: there.IsValid() && own.IsValid() && there != own.Addr()}
 		}
 	}
 }

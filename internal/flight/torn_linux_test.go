@@ -32,7 +32,7 @@ func TestTornEventsAreNotRead(t *testing.T) {
 		}
 		r.each(func(_ bool, s *slot) {
 			seen++
-			e := s.event()
+			e := s.event(nil)
 			n := int(e.Conn)
 			if e.Kind != KindEnded || int(e.Ended.Queued) != n || int(e.Code) != n || !e.Time.Equal(at(time.Duration(n))) {
 				t.Errorf("torn: %+v %+v", e, e.Ended)

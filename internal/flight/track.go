@@ -44,7 +44,7 @@ func (t *Track) Opened(at time.Time, conn uint64, peer netip.AddrPort, endpoint 
 		return
 	}
 	s := t.begin()
-	s.head(at, conn, KindOpened, uint8(endpoint), peer.Port(), uint32(took/time.Microsecond))
+	s.head(t.r.clock.note(at), conn, KindOpened, uint8(endpoint), peer.Port(), uint32(took/time.Microsecond))
 	a := peer.Addr().As16()
 	copy(s[32:], a[:])
 	t.done(s)
@@ -73,7 +73,7 @@ func named[T string | []byte](t *Track, at time.Time, conn uint64, k Kind, b uin
 		return
 	}
 	s := t.begin()
-	s.head(at, conn, k, 0, b, 0)
+	s.head(t.r.clock.note(at), conn, k, 0, b, 0)
 	s[25] = byte(copy(s[textAt:], name))
 	t.done(s)
 }
@@ -84,7 +84,7 @@ func (t *Track) Trace(at time.Time, conn uint64, trace [16]byte, span [8]byte) {
 		return
 	}
 	s := t.begin()
-	s.head(at, conn, KindTrace, 0, 0, 0)
+	s.head(t.r.clock.note(at), conn, KindTrace, 0, 0, 0)
 	copy(s[32:], trace[:])
 	copy(s[48:], span[:])
 	t.done(s)
@@ -96,7 +96,7 @@ func (t *Track) Slow(at time.Time, conn uint64, queued int) {
 		return
 	}
 	s := t.begin()
-	s.head(at, conn, KindSlow, 0, 0, uint32(queued))
+	s.head(t.r.clock.note(at), conn, KindSlow, 0, 0, uint32(queued))
 	t.done(s)
 }
 
@@ -106,7 +106,7 @@ func (t *Track) Ended(at time.Time, conn uint64, e *Ended) {
 		return
 	}
 	s := t.begin()
-	s.head(at, conn, KindEnded, e.Cause, e.Code, uint32(e.Detail))
+	s.head(t.r.clock.note(at), conn, KindEnded, e.Cause, e.Code, uint32(e.Detail))
 	s.ended(e)
 	t.done(s)
 }
@@ -117,17 +117,17 @@ func (t *Track) Answered(at time.Time, conn uint64, code uint16) {
 		return
 	}
 	s := t.begin()
-	s.head(at, conn, KindAnswered, 0, code, 0)
+	s.head(t.r.clock.note(at), conn, KindAnswered, 0, code, 0)
 	t.done(s)
 }
 
-// Kernel tells what the kernel saw of the end. k is not kept.
+// Kernel tells what the kernel saw of the end. k is not kept. at may have been reckoned before the clock was set.
 func (t *Track) Kernel(at time.Time, conn uint64, k *Kernel) {
 	if t == nil {
 		return
 	}
 	s := t.begin()
-	s.head(at, conn, KindKernel, k.Verdict, k.Retransmits, k.Unacked)
+	s.head(t.r.clock.stamp(at), conn, KindKernel, k.Verdict, k.Retransmits, k.Unacked)
 	p := s[32:]
 	p[0], p[1] = k.Level, k.Err
 	binary.LittleEndian.PutUint32(p[4:], uint32(k.RTT/time.Microsecond))

@@ -13,6 +13,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/longwire/longwire/internal/sys"
 )
 
 // FuzzRead reads records as no probe writes them: what is none is counted, and nothing is told of it.
@@ -40,6 +42,28 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%d told, %d held, %d unread of %d bytes", told, held, k.unread.Load(), len(b))
 		}
 	})
+}
+
+// TestBootTime has the time of what the kernel's clock said, with the reading by which others compare it whatever the wall
+// clock is set to.
+func TestBootTime(t *testing.T) {
+	start := time.Now()
+	b := boot()
+	slack := time.Since(start) // boot reads two clocks
+	before, monotonic, after := time.Now(), sys.Monotonic(), time.Now()
+	at := b.at(uint64(monotonic))
+	if at.Before(before.Add(-slack)) || at.After(after) {
+		t.Errorf("%v is not between %v and %v", at, before, after)
+	}
+	if at == at.Round(0) {
+		t.Error("it has no monotonic reading")
+	}
+	if got := b.at(uint64(monotonic + time.Hour)).Sub(at); got != time.Hour {
+		t.Errorf("an hour later is %v later", got)
+	}
+	if !b.at(0).IsZero() {
+		t.Error("what has not happened has a time")
+	}
 }
 
 // TestOlderKernel loads the probes as they are for a kernel that gives no reasons for RSTs.
