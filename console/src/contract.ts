@@ -118,6 +118,19 @@ export interface Evidence {
   timeouts: number;
   retransmits: number;
   last_ack_ms: number;
+  pong_ms: number;
+  close_sent: number;
+  close_received: number;
+}
+
+export interface KernelWord {
+  level: string;
+  verdict: string;
+  path: string[];
+  error?: string;
+  rtt_us: number;
+  unacked_bytes: number;
+  retransmits: number;
 }
 
 export interface Span {
@@ -134,6 +147,7 @@ export interface Span {
   code?: number;
   detail?: string;
   evidence?: Evidence;
+  kernel?: KernelWord;
   events: { time: string; kind: string; text: string }[];
 }
 

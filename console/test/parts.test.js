@@ -9,7 +9,7 @@ import { Pages, tidy } from '../.test/pages.js';
 import { domain, nearest, path, ticks, top } from '../.test/scale.js';
 import { flaw } from '../.test/token.js';
 import { order } from '../.test/views/ends.js';
-import { evidenceRows } from '../.test/views/why.js';
+import { evidenceRows, kernelRows } from '../.test/views/why.js';
 
 test('errors of the API', () => {
   const body = (message) => JSON.stringify({ error: { code: 'x', message } });
@@ -104,7 +104,12 @@ test('small things', () => {
   assert.equal(demoAddress('http://ops.example:9000/x/', ':8000'), 'http://ops.example:8000/demo/');
   assert.equal(demoAddress('https://ops.example/lw/', ''), 'https://ops.example/lw/demo/');
   assert.deepEqual(order([{ name: 'b', total: 1, rate: 0 }, { name: 'c', total: 0, rate: 0 }, { name: 'a', total: 1, rate: 0 }, { name: 'd', total: 9, rate: 1 }]), ['d', 'a', 'b']);
-  const e = { age_ms: 1000, silent_ms: 500, pinged_ms: -1, queue_bytes: 0, rtt_us: -1, unacked_bytes: -1, timeouts: -1, retransmits: -1, last_ack_ms: -1 };
+  const e = { age_ms: 1000, silent_ms: 500, pinged_ms: -1, queue_bytes: 0, rtt_us: -1, unacked_bytes: -1, timeouts: -1, retransmits: -1, last_ack_ms: -1, pong_ms: -1, close_sent: -1, close_received: -1 };
   assert.deepEqual(evidenceRows(e), [['open for', '1.0 s'], ['silent for', '500 ms'], ['waiting for its socket', '0 B']]);
   assert.equal(evidenceRows({ ...e, unacked_bytes: 5, timeouts: 5, retransmits: 6, rtt_us: 48_200 }).at(-1)[1], '48.2 ms');
+  assert.deepEqual(evidenceRows({ ...e, pong_ms: 500, close_sent: 1001, close_received: -1 }).slice(2, 4), [['last pong', '500 ms before the end'], ['close frames', "ours 1001, the client's none"]]);
+  assert.equal(evidenceRows({ ...e, close_sent: 1005, close_received: 4000 })[2][1], "ours without a code, the client's 4000");
+  const k = { level: 'errno', verdict: 'x', path: [], rtt_us: -1, unacked_bytes: 0, retransmits: 1 };
+  assert.deepEqual(kernelRows(k), [['seen by', 'errno'], ['never acknowledged', '0 B'], ['sent again in all', '1 segment']]);
+  assert.deepEqual(kernelRows({ ...k, level: 'bpf', path: ['ESTABLISHED', 'CLOSE'], error: 'ECONNRESET', rtt_us: 48_200 }).map(([, v]) => v), ['bpf', 'ESTABLISHED → CLOSE', 'ECONNRESET', '0 B', '1 segment', '48.2 ms']);
 });

@@ -271,7 +271,7 @@ func why(t *testing.T, b *browsertest.Browser) {
 	m.questions()
 	p.Eval(`button('heartbeat timeout').click(); await shows('#main', 'Ended by heartbeat timeout', 'The network went silent', 'the record begins 2026-11-22')`)
 	asked(t, m, `why {"cause":"heartbeat_timeout","limit":50}`)
-	p.Eval(`button('client-0000007').click(); await shows('.sentence', 'never acknowledged'); await shows('#main', 'Evidence', '5 timeouts in a row', '+250 ms')`)
+	p.Eval(`button('client-0000007').click(); await shows('.sentence', 'never acknowledged'); await shows('#main', 'Evidence', '5 timeouts in a row', '+250 ms', 'ours 3012', 'SYN_RECV → ESTABLISHED → CLOSE')`)
 	if *screenshots != "" {
 		p.Picture(filepath.Join(*screenshots, "why-ended.png"))
 	}

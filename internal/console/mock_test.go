@@ -192,7 +192,8 @@ func (m *mock) serve(w http.ResponseWriter, r *http.Request) {
 			"events": []any{map[string]string{"time": "2026-11-22T12:00:01.000Z", "kind": "opened", "text": "198.51.100.7:50000 /ws"}, map[string]string{"time": "2026-11-22T12:00:01.250Z", "kind": "connected", "text": m.users}}}
 		if q.Cause != "" || q.Client == ended {
 			maps.Copy(span, map[string]any{"open": false, "why": "The network went silent: our ping of 12:03:02 was sent again 5 times and was never acknowledged.", "cause": "heartbeat_timeout", "code": 3012, "detail": "no_pong",
-				"evidence": map[string]any{"age_ms": 299_800, "silent_ms": 33_000, "pinged_ms": 8000, "queue_bytes": 0, "rtt_us": 48_200, "unacked_bytes": 5, "timeouts": 5, "retransmits": 6, "last_ack_ms": 33_000}})
+				"evidence": map[string]any{"age_ms": 299_800, "silent_ms": 33_000, "pinged_ms": 8000, "queue_bytes": 0, "rtt_us": 48_200, "unacked_bytes": 5, "timeouts": 5, "retransmits": 6, "last_ack_ms": 33_000, "pong_ms": -1, "close_sent": 3012, "close_received": -1},
+				"kernel":   map[string]any{"level": "bpf", "verdict": "what we sent was never acknowledged", "path": []string{"SYN_RECV", "ESTABLISHED", "CLOSE"}, "error": "ETIMEDOUT", "rtt_us": 48_200, "unacked_bytes": 5, "retransmits": 6}})
 		}
 		answer = map[string]any{"result": map[string]any{"spans": slices.Repeat([]any{span}, 3), "from": "2026-11-22T12:00:00Z"}}
 	case "channels":

@@ -2,7 +2,7 @@
 import { Problem } from '../api.js';
 import type { App, Params, View } from '../app.js';
 import { ask } from '../ask.js';
-import type { Evidence, SessionPage, SessionRow, Span, WhyAnswer } from '../contract.js';
+import type { Evidence, KernelWord, SessionPage, SessionRow, Span, WhyAnswer } from '../contract.js';
 import { field, h, isolate, say } from '../dom.js';
 import { bytes, count, int, micros, plain, span, time, words } from '../format.js';
 import { Listing } from '../listing.js';
@@ -12,11 +12,25 @@ import { nobody, spanColumns, spanRow, table } from '../spans.js';
 export function evidenceRows(e: Evidence): [string, string][] {
   const rows: [string, string][] = [['open for', span(e.age_ms)], ['silent for', span(e.silent_ms)]];
   if (e.pinged_ms >= 0) rows.push(['ping without answer for', span(e.pinged_ms)]);
+  if (e.pong_ms >= 0) rows.push(['last pong', span(e.pong_ms) + ' before the end']);
+  if (e.close_sent >= 0 || e.close_received >= 0) rows.push(['close frames', `ours ${closeCode(e.close_sent)}, the client's ${closeCode(e.close_received)}`]);
   rows.push(['waiting for its socket', bytes(e.queue_bytes)]);
   if (e.unacked_bytes >= 0) rows.push(['never acknowledged', bytes(e.unacked_bytes) + (e.timeouts > 0 ? `, ${count(e.timeouts, 'timeout')} in a row` : '')]);
   if (e.retransmits >= 0) rows.push(['sent again in all', count(e.retransmits, 'segment')]);
   if (e.last_ack_ms >= 0) rows.push(['last acknowledgement', span(e.last_ack_ms) + ' before the end']);
   if (e.rtt_us >= 0) rows.push(['round trip', micros(e.rtt_us)]);
+  return rows;
+}
+
+const closeCode = (code: number) => (code < 0 ? 'none' : code === 1005 ? 'without a code' : String(code));
+
+/** kernelRows are what the kernel's side was, where connections are traced. */
+export function kernelRows(k: KernelWord): [string, string][] {
+  const rows: [string, string][] = [['seen by', plain(k.level)]];
+  if (k.path.length > 0) rows.push(['states', plain(k.path.join(' → '))]);
+  if (k.error) rows.push(['error', plain(k.error)]);
+  rows.push(['never acknowledged', bytes(k.unacked_bytes)], ['sent again in all', count(k.retransmits, 'segment')]);
+  if (k.rtt_us >= 0) rows.push(['round trip', micros(k.rtt_us)]);
   return rows;
 }
 
@@ -99,7 +113,8 @@ export function whyView(app: App): View {
         h('section', {}, h('h2', {}, 'Who'), facts([['client', mono(client)], ['user', user ? isolate(plain(user)) : undefined], ['address', mono(address)], ['endpoint', s?.endpoint ?? r?.endpoint], ['protocol', r?.protocol],
           ['request id', mono(s?.request)], ['trace', mono(s?.trace)], ['cause', cause], ['process', s?.before ? 'the one before this' : undefined]]),
           open ? h('div', { class: 'row' }, h('button', { type: 'button', class: 'danger', click: () => disconnect(client, user) }, 'Disconnect…'), h('button', { type: 'button', click: () => void load(client) }, 'Look again')) : ''),
-        r ? h('section', {}, h('h2', {}, 'Now'), facts(liveRows(r))) : s?.evidence ? h('section', {}, h('h2', {}, 'Evidence'), facts(evidenceRows(s.evidence))) : ''),
+        r ? h('section', {}, h('h2', {}, 'Now'), facts(liveRows(r))) : s?.evidence ? h('section', {}, h('h2', {}, 'Evidence'), facts(evidenceRows(s.evidence))) : '',
+        s?.kernel ? h('section', {}, h('h2', {}, "The kernel's side"), facts(kernelRows(s.kernel))) : ''),
       s && s.events.length > 0 ? h('section', {}, h('h2', {}, 'Timeline'), timeline(s)) : '',
     );
     if (focused) (detail.querySelector<HTMLElement>('button') ?? detail.querySelector<HTMLElement>('.sentence'))?.focus();
