@@ -57,7 +57,7 @@ var layout = map[string]row{
 	// Simulated subscribers that judge what they get, for tests. What they say and hear is written and read by code of their own.
 	"internal/checker": {imports: ". engine engine/memengine ws", outside: "github.com/shadowspore/fossil-delta google.golang.org/protobuf"},
 
-	"internal/stress": {imports: "internal/avalanche internal/fleet internal/limits internal/loop internal/report internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go go.yaml.in/yaml/v3"},
+	"internal/stress": {imports: "internal/avalanche internal/fleet internal/limits internal/loop internal/report internal/spelling internal/sys ws", outside: "github.com/HdrHistogram/hdrhistogram-go go.yaml.in/yaml/v3"},
 
 	"internal/avalanche":     {imports: "internal/sys"},
 	"internal/avalanche/lab": {imports: "internal/avalanche internal/stress internal/sys ws"}, // servers broken on purpose
@@ -77,17 +77,18 @@ var layout = map[string]row{
 	"internal/doctor": {imports: "internal/limits internal/loop internal/report internal/sys", outside: "github.com/google/pprof golang.org/x/exp"},
 
 	// The command.
-	"internal/config":  {imports: "internal/channel", outside: "go.yaml.in/yaml/v3"},
-	"internal/api":     {imports: ". engine internal/session internal/wire/centrifuge internal/wire/json"},
-	"internal/admin":   {imports: ". internal/api internal/sys internal/wire/centrifuge ws"},
-	"internal/console": {},
-	"internal/demo":    {},
-	"internal/hook":    {imports: "internal/journal internal/session internal/wire/centrifuge"},
-	"internal/otlp":    {outside: "google.golang.org/protobuf"},
-	"internal/profile": {imports: "internal/sys", outside: "github.com/google/pprof"},
-	"internal/metrics": {imports: ". engine/memengine internal/hook internal/otlp internal/sampling internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
-	"internal/cli":     {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/journal internal/lab internal/metrics internal/otlp internal/profile internal/report internal/sampling internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
-	"cmd/longwire":     {imports: "internal/cli", process: true},
+	"internal/spelling": {},
+	"internal/config":   {imports: "internal/channel internal/spelling", outside: "go.yaml.in/yaml/v3"},
+	"internal/api":      {imports: ". engine internal/session internal/wire/centrifuge internal/wire/json"},
+	"internal/admin":    {imports: ". internal/api internal/sys internal/wire/centrifuge ws"},
+	"internal/console":  {},
+	"internal/demo":     {},
+	"internal/hook":     {imports: "internal/journal internal/session internal/wire/centrifuge"},
+	"internal/otlp":     {outside: "google.golang.org/protobuf"},
+	"internal/profile":  {imports: "internal/sys", outside: "github.com/google/pprof"},
+	"internal/metrics":  {imports: ". engine/memengine internal/hook internal/otlp internal/sampling internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
+	"internal/cli":      {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/journal internal/lab internal/metrics internal/otlp internal/profile internal/report internal/sampling internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
+	"cmd/longwire":      {imports: "internal/cli", process: true},
 
 	// What generates the dashboards.
 	"deploy/dashboards": {process: true},

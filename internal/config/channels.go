@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/longwire/longwire/internal/channel"
+	"github.com/longwire/longwire/internal/spelling"
 )
 
 // The sections of the file beside options: what holds for channels without a namespace, and the list of namespaces.
@@ -281,7 +282,7 @@ func (l *Loaded) namespace(o *channel.Options, index int, n *yaml.Node) (errs []
 			if index > 0 {
 				where = fmt.Sprintf("namespace %q", o.Name)
 			}
-			errs = append(errs, fmt.Errorf("%s: %s: %q is no option of channels%s", l.at(key.Line), where, key.Value, didYouMean(key.Value, names)))
+			errs = append(errs, fmt.Errorf("%s: %s: %q is no option of channels%s", l.at(key.Line), where, key.Value, spelling.Hint(key.Value, names, "")))
 			continue
 		}
 		if first, twice := s.lines[name]; twice {

@@ -285,16 +285,3 @@ func TestFileErrors(t *testing.T) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
-
-func TestDidYouMean(t *testing.T) {
-	names := []string{"max-conns", "max-header", "loops", "dev"}
-	for name, want := range map[string]string{
-		"max-conn": "max-conns", "max_conns": "max-conns", "MAX-CONNS": "max-conns", "maxconns": "max-conns", "max-haeder": "max-header",
-		"lops": "loops", "dve": "dev", "colour": "", "x": "", "": "",
-	} {
-		got := didYouMean(name, names)
-		if want == "" && got != "" || want != "" && !strings.Contains(got, fmt.Sprintf("%q", want)) {
-			t.Errorf("didYouMean(%q) = %q, want %q", name, got, want)
-		}
-	}
-}

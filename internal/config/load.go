@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/longwire/longwire/internal/channel"
+	"github.com/longwire/longwire/internal/spelling"
 )
 
 // envPrefix begins the names of our environment variables.
@@ -224,7 +225,7 @@ func (l *Loaded) environment(env, extra map[string]string) (errs []error) {
 		if _, ok := extra[name]; ok || slices.Contains(known, name) {
 			continue
 		}
-		l.Warnings = append(l.Warnings, fmt.Sprintf("environment variable %s is no option%s", name, didYouMean(name, known)))
+		l.Warnings = append(l.Warnings, fmt.Sprintf("environment variable %s is no option%s", name, spelling.Hint(name, known, envPrefix)))
 	}
 	return errs
 }
@@ -289,7 +290,7 @@ func (l *Loaded) mapping(top *yaml.Node) (errs []error) {
 		}
 		o, ok := option(key.Value)
 		if !ok || key.Kind != yaml.ScalarNode {
-			errs = append(errs, fmt.Errorf("%s: %q is no option%s", at, key.Value, didYouMean(key.Value, names)))
+			errs = append(errs, fmt.Errorf("%s: %q is no option%s", at, key.Value, spelling.Hint(key.Value, names, "")))
 			continue
 		}
 		if line, twice := lines[o.Name]; twice {
@@ -334,42 +335,4 @@ func scalar(kind string, n *yaml.Node) (string, error) {
 		return strings.Join(words, ","), nil
 	}
 	return "", fmt.Errorf("it is a mapping: want one %s", kind)
-}
-
-// didYouMean is a question with the nearest of the right names, or nothing when none is near.
-func didYouMean(name string, known []string) string {
-	// What all names share says nothing about how near they are.
-	plain := func(s string) string {
-		return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s, envPrefix), "_", "-"))
-	}
-	best, least := "", 1+len(plain(name))/3
-	for _, k := range known {
-		if d := distance(plain(name), plain(k)); d <= least {
-			best, least = k, d-1
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(", did you mean %q?", best)
-}
-
-// distance is how many letters have to change (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }

@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/longwire/longwire/internal/spelling"
 )
 
 // Bounds on what a script may ask for, so that a slip of the finger is an error and no run.
@@ -276,7 +278,7 @@ func (r *reader) mapping(n *yaml.Node, what string, keys []key) map[string]int {
 		at := slices.Index(names, name.Value)
 		switch line, twice := lines[name.Value]; {
 		case name.Kind != yaml.ScalarNode || at < 0:
-			r.wrong(name.Line, "%s is no key of %s%s: want %s", quoted(name), what, didYouMean(name.Value, names), strings.Join(names, ", "))
+			r.wrong(name.Line, "%s is no key of %s%s: want %s", quoted(name), what, spelling.Hint(name.Value, names, ""), strings.Join(names, ", "))
 			continue
 		case twice:
 			r.wrong(name.Line, "%s: it stands in line %d already", name.Value, line)
@@ -491,7 +493,7 @@ func word[T ~string](n *yaml.Node, to *T, want []string) error {
 		return err
 	}
 	if !slices.Contains(want, w) {
-		return fmt.Errorf("%s is none of %s%s", quoted(n), strings.Join(want, ", "), didYouMean(w, want))
+		return fmt.Errorf("%s is none of %s%s", quoted(n), strings.Join(want, ", "), spelling.Hint(w, want, ""))
 	}
 	*to = T(w)
 	return nil
@@ -693,7 +695,7 @@ func (s *Script) check(target bool) error {
 		if err != nil || u.Host == "" {
 			wrong(s.targetLine, "target: %q is no URL with a host: want one such as ws://127.0.0.1:8000/ws", s.Target)
 		} else if scheme = u.Scheme; !slices.Contains([]string{"ws", "wss", "http", "https"}, scheme) {
-			wrong(s.targetLine, "target: scheme %q is none of ws, wss, http, https%s", scheme, didYouMean(scheme, []string{"ws", "wss", "http", "https"}))
+			wrong(s.targetLine, "target: scheme %q is none of ws, wss, http, https%s", scheme, spelling.Hint(scheme, []string{"ws", "wss", "http", "https"}, ""))
 		}
 	} else if target {
 		wrong(0, "target: there is none: want a URL such as ws://127.0.0.1:8000/ws")

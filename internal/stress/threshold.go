@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/longwire/longwire/internal/spelling"
 )
 
 // Summary is what thresholds are held against: a run, or one level of a search.
@@ -94,7 +96,7 @@ func parseThreshold(text string) (Threshold, error) {
 	}
 	known, isTime := t.kind()
 	if !known {
-		return t, fmt.Errorf("%q is no figure%s: want pNN (p50 to p99.99), mean or max, with service- or connect- in front for those times; errors, lost, conns or rate", t.Figure, didYouMean(t.Figure, figures))
+		return t, fmt.Errorf("%q is no figure%s: want pNN (p50 to p99.99), mean or max, with service- or connect- in front for those times; errors, lost, conns or rate", t.Figure, spelling.Hint(t.Figure, figures, ""))
 	}
 	if rest == "" {
 		return t, fmt.Errorf("there is no value after %s", t.Op)
@@ -316,41 +318,4 @@ func (t Threshold) measured(s *Summary) (v float64, why string) {
 	}
 	p, _ := percentile(f)
 	return float64(d.Percentile(p)), ""
-}
-
-// didYouMean is a question with the nearest of the right names, or nothing when none is near.
-func didYouMean(name string, known []string) string {
-	best, least := "", 1+len(name)/3
-	for _, k := range known {
-		if len(name) > 2*len(k)+3 {
-			continue
-		}
-		if d := distance(strings.ToLower(name), k); d <= least {
-			best, least = k, d-1
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(", did you mean %q?", best)
-}
-
-// distance is how many letters have to change (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }
