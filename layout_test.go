@@ -44,6 +44,7 @@ var layout = map[string]row{
 	"internal/sampling":        {},
 	"internal/channel":         {},
 	"internal/token":           {},
+	"internal/token/tokentest": {}, // signs tokens, for tests
 	"internal/wire/json":       {},
 	"internal/wire/centrifuge": {imports: "engine internal/wire/json", outside: "google.golang.org/protobuf"},
 	"internal/wire/plain":      {imports: "internal/wire/json"},
@@ -89,6 +90,12 @@ var layout = map[string]row{
 	"internal/metrics":  {imports: ". engine/memengine internal/hook internal/otlp internal/sampling internal/stress internal/sys", outside: "github.com/prometheus/client_golang"},
 	"internal/cli":      {imports: ". engine/memengine internal/admin internal/api internal/avalanche/lab internal/config internal/console internal/demo internal/doctor internal/hook internal/journal internal/lab internal/metrics internal/otlp internal/profile internal/report internal/sampling internal/stress internal/sys internal/trace", outside: "github.com/alecthomas/kong", process: true},
 	"cmd/longwire":      {imports: "internal/cli", process: true},
+
+	// What tests of several packages share.
+	"internal/leaktest":      {imports: "internal/sys", process: true},                                    // ends the process of tests that leave something behind
+	"internal/waittest":      {},                                                                          // waits for what has no signal
+	"internal/wstest":        {imports: "ws"},                                                             // WebSocket clients, and servers that do what a test says
+	"internal/otlp/otlptest": {outside: "go.opentelemetry.io/proto/slim/otlp google.golang.org/protobuf"}, // a collector
 
 	// What generates the dashboards.
 	"deploy/dashboards": {process: true},
