@@ -10,9 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -20,29 +18,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/longwire/longwire/internal/leaktest"
 	"github.com/longwire/longwire/ws"
 )
 
 // TestMain checks that the tests leave no goroutine behind.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if code == 0 && !settles(1) {
-		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// settles reports whether the goroutines come down to n: those that have ended may take a moment to be gone.
-func settles(n int) bool {
-	for range 1_000_000 {
-		if runtime.NumGoroutine() <= n {
-			return true
-		}
-		runtime.Gosched()
-	}
-	return false
-}
+func TestMain(m *testing.M) { leaktest.Main(m, leaktest.Goroutines) }
 
 // pipes is a network of net.Pipe, whose other ends the test has.
 type pipes chan net.Conn
@@ -889,7 +870,7 @@ func TestLeaks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !settles(before) {
+	if !leaktest.Settles(before) {
 		t.Errorf("%d goroutines, %d at the start", runtime.NumGoroutine(), before)
 	}
 	t.Logf("figure: after %d connections over pipes: %d goroutines more than before", cycles, max(runtime.NumGoroutine()-before, 0))

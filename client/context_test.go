@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/longwire/longwire/internal/leaktest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -82,7 +83,7 @@ func TestDialCancelled(t *testing.T) {
 			case <-time.After(deadline):
 				t.Fatal("Dial goes on")
 			}
-			if !settles(before) {
+			if !leaktest.Settles(before) {
 				t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 			}
 		})
@@ -237,7 +238,7 @@ func TestGoroutines(t *testing.T) {
 		}
 		list, peers = append(list, c), append(peers, <-peered)
 	}
-	if !settles(before + conns) {
+	if !leaktest.Settles(before + conns) {
 		t.Errorf("%d goroutines for %d conns", runtime.NumGoroutine()-before, conns)
 	}
 	for i, c := range list {
@@ -259,7 +260,7 @@ func TestGoroutines(t *testing.T) {
 			t.Errorf("after Close busy is %d, or a timer runs", c.busy)
 		}
 	}
-	if !settles(before) {
+	if !leaktest.Settles(before) {
 		t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 	}
 }

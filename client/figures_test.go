@@ -3,25 +3,18 @@ package client
 import (
 	"flag"
 	"net"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/longwire/longwire/internal/leaktest"
+	"github.com/longwire/longwire/internal/sys"
 )
 
 // figures has tests do as much as docs/clients.md says: make bench-client.
 var figures = flag.Bool("client.figures", false, "measure for docs/clients.md, which takes minutes")
-
-// descriptors is how many this process has open; -1 where that can't be told.
-func descriptors() int {
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return -1
-	}
-	return len(list)
-}
 
 // TestLeaksOnSockets: connections over TCP that came and went leave no goroutine, no timer and no descriptor.
 func TestLeaksOnSockets(t *testing.T) {
@@ -43,20 +36,20 @@ func TestLeaksOnSockets(t *testing.T) {
 		}
 	}
 	cycle() // what is made once is there now
-	goroutines, open := runtime.NumGoroutine(), descriptors()
+	goroutines, open := runtime.NumGoroutine(), sys.OpenDescriptors()
 	for range cycles {
 		cycle()
 	}
-	if !settles(goroutines) {
+	if !leaktest.Settles(goroutines) {
 		t.Errorf("%d goroutines, %d at the start", runtime.NumGoroutine(), goroutines)
 	}
-	left := descriptors()
+	left := sys.OpenDescriptors()
 	for range 1_000_000 { // the server's may be about to close
 		if left <= open {
 			break
 		}
 		runtime.Gosched()
-		left = descriptors()
+		left = sys.OpenDescriptors()
 	}
 	if left > open {
 		t.Errorf("%d descriptors, %d at the start", left, open)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	line "github.com/longwire/longwire/client"
+	"github.com/longwire/longwire/internal/leaktest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -34,13 +35,8 @@ func TestGoClient(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			defer cancel()
-			for runtime.NumGoroutine() > before && ctx.Err() == nil { // the server's take a moment to be gone
-				runtime.Gosched()
-			}
-			if n := runtime.NumGoroutine(); n > before {
-				t.Errorf("%d goroutines, %d before", n, before)
+			if !leaktest.Settles(before) { // the server's take a moment to be gone
+				t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/client"
 	"github.com/longwire/longwire/client/centrifuge"
+	"github.com/longwire/longwire/internal/leaktest"
 )
 
 // serve starts a gateway whose channels keep everything, and let everybody do everything.
@@ -388,15 +389,6 @@ func TestGoroutines(t *testing.T) {
 	const clients = 20
 	g, url := serve(longwire.Hooks{})
 	defer g.Close()
-	settles := func(want int) bool {
-		for range 1_000_000 {
-			if runtime.NumGoroutine() <= want {
-				return true
-			}
-			runtime.Gosched()
-		}
-		return false
-	}
 	dial := func() *centrifuge.Client {
 		c, err := centrifuge.Dial(t.Context(), url, nil)
 		if err != nil {
@@ -416,7 +408,7 @@ func TestGoroutines(t *testing.T) {
 	for i := range list {
 		list[i] = dial()
 	}
-	if !settles(before + 2*clients) {
+	if !leaktest.Settles(before + 2*clients) {
 		t.Errorf("%d goroutines for %d clients", runtime.NumGoroutine()-before, clients)
 	}
 	for _, c := range list {
@@ -424,7 +416,7 @@ func TestGoroutines(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if !settles(before) {
+	if !leaktest.Settles(before) {
 		t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 	}
 }

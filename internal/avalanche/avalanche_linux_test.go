@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/longwire/longwire/internal/leaktest"
 	"github.com/longwire/longwire/internal/sys"
 )
 
@@ -29,13 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	before := sys.OpenDescriptors()
-	code := m.Run()
-	if n := sys.OpenDescriptors(); code == 0 && n > before+2 { // the runtime's poller has two
-		fmt.Printf("%d descriptors after the tests, %d before\n", n, before)
-		code = 1
-	}
-	os.Exit(code)
+	leaktest.Main(m, leaktest.Descriptors)
 }
 
 // serve listens with a backlog of 128, says on which port, accepts until it may not or, for "memory", until its

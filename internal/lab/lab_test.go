@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longwire/longwire/internal/leaktest"
 	"github.com/longwire/longwire/internal/report"
-	"github.com/longwire/longwire/internal/sys"
 )
 
 // childSubject, in the environment, makes this program a subject.
@@ -30,13 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	before := sys.OpenDescriptors()
-	code := m.Run()
-	if n := sys.OpenDescriptors(); code == 0 && n > before+2 { // the runtime's poller has two
-		fmt.Printf("%d descriptors after the tests, %d before\n", n, before)
-		code = 1
-	}
-	os.Exit(code)
+	leaktest.Main(m, leaktest.Descriptors)
 }
 
 // again makes this test a subject.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longwire/longwire/internal/leaktest"
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/sys"
 )
@@ -90,36 +91,7 @@ func pattern(n int) []byte {
 	return b
 }
 
-func TestMain(m *testing.M) {
-	_, _ = loop.NewSystem() // opens the runtime's poller, which stays
-	fds, goroutines := sys.OpenDescriptors(), runtime.NumGoroutine()
-	code := m.Run()
-	if code == 0 {
-		if n := sys.OpenDescriptors(); n > fds {
-			fmt.Printf("%d descriptors open after the tests, %d before\n", n, fds)
-			code = 1
-		}
-		if n := settledGoroutines(goroutines); n > goroutines {
-			buf := make([]byte, 1<<20)
-			fmt.Printf("%d goroutines after the tests, %d before\n%s", n, goroutines, buf[:runtime.Stack(buf, true)])
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-// settledGoroutines gives goroutines that end time to do so, until at most want are left.
-func settledGoroutines(want int) int {
-	n := runtime.NumGoroutine()
-	for range 100_000 {
-		if n <= want {
-			break
-		}
-		runtime.Gosched()
-		n = runtime.NumGoroutine()
-	}
-	return n
-}
+func TestMain(m *testing.M) { leaktest.Main(m, leaktest.Goroutines|leaktest.Descriptors) }
 
 func TestKernelEcho(t *testing.T) {
 	onKernels(t, func(t *testing.T, k kernel) {
@@ -594,8 +566,8 @@ func TestKernelLoad(t *testing.T) {
 		if n := sys.OpenDescriptors(); n > fds {
 			t.Errorf("%d descriptors after Close, %d before", n, fds)
 		}
-		if n := settledGoroutines(goroutines); n > goroutines {
-			t.Errorf("%d goroutines after Close, %d before", n, goroutines)
+		if !leaktest.Settles(goroutines) {
+			t.Errorf("%d goroutines after Close, %d before", runtime.NumGoroutine(), goroutines)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/longwire/longwire/internal/avalanche"
+	"github.com/longwire/longwire/internal/leaktest"
 	"github.com/longwire/longwire/internal/stress"
 	"github.com/longwire/longwire/internal/sys"
 )
@@ -29,13 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	before := sys.OpenDescriptors()
-	code := m.Run()
-	if n := sys.OpenDescriptors(); code == 0 && n > before+2 { // the runtime's poller has two
-		fmt.Printf("%d descriptors after the tests, %d before\n", n, before)
-		code = 1
-	}
-	os.Exit(code)
+	leaktest.Main(m, leaktest.Descriptors)
 }
 
 func again(part Part, experiment string) *exec.Cmd {
