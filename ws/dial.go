@@ -75,7 +75,7 @@ func (d *Dial) check(resp *Response, key [16]byte, h *Handshake) string {
 	if v, n := resp.single("Upgrade"); n != 1 || !equalFold(v, "websocket") {
 		return fmt.Sprintf("Upgrade is %q (%d times), not websocket", v, n)
 	}
-	if !resp.hasToken("Connection", "upgrade") {
+	if !resp.HasToken("Connection", "upgrade") {
 		return fmt.Sprintf("Connection is %q, without upgrade", resp.Header("Connection"))
 	}
 	var sent [24]byte

@@ -99,7 +99,7 @@ func (r *Request) checkUpgrade() *Refusal {
 	if !r.Upgrade() {
 		return errNoUpgrade
 	}
-	if !r.hasToken("Connection", "upgrade") {
+	if !r.HasToken("Connection", "upgrade") {
 		return errNoConnection
 	}
 	for _, c := range r.Header("Content-Length") {

@@ -199,8 +199,9 @@ func (h *head) Each() iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// hasToken reports whether the list of that name, over all its lines, has the token in any case.
-func (h *head) hasToken(name, tok string) bool {
+// HasToken reports whether the list of that name, over all its lines, has the token, both in any case: "Connection:
+// keep-alive, close" has "close".
+func (h *head) HasToken(name, tok string) bool {
 	for i := h.find(name, 0); i >= 0; i = h.find(name, i+1) {
 		for v := h.value(i); len(v) > 0; {
 			var e []byte

@@ -306,4 +306,4 @@ func (r *Request) Host() []byte {
 
 // Upgrade reports whether the request asks for a WebSocket: Upgrade has the element "websocket". It
 // decides only whose the request is; Negotiate says what is wrong with it.
-func (r *Request) Upgrade() bool { return r.hasToken("Upgrade", "websocket") }
+func (r *Request) Upgrade() bool { return r.HasToken("Upgrade", "websocket") }

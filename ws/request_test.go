@@ -278,6 +278,14 @@ func TestRequestFields(t *testing.T) {
 	if !r.Upgrade() {
 		t.Error("Upgrade does not see the second element")
 	}
+	for _, x := range []struct {
+		name, token string
+		want        bool
+	}{{"X-A", "ONE", true}, {"x-a", "two", true}, {"X-A", "three", true}, {"X-A", "thre", false}, {"X-A", "two,three", false}, {"X-Empty", "", false}, {"X-None", "one", false}, {"upgrade", "websocket", true}} {
+		if got := r.HasToken(x.name, x.token); got != x.want {
+			t.Errorf("HasToken(%q, %q) = %t", x.name, x.token, got)
+		}
+	}
 	// U+212A is not k, and U+017F not s, whatever Unicode folds.
 	if equalFold([]byte("web\u017focket"), "websocket") || equalFold([]byte("\u212aey"), "key") {
 		t.Error("names are folded as Unicode")

@@ -174,10 +174,7 @@ func (a *answer) head(b []byte, noBody bool) (n int, done bool, why string) {
 		}
 		return n, false, "" // an interim response
 	}
-	for v := range resp.Values("Connection") {
-		a.last = a.last || hasToken(v, "close")
-	}
-	if resp.Proto() == ws.HTTP10 {
+	if resp.HasToken("Connection", "close") || resp.Proto() == ws.HTTP10 {
 		a.last = true
 	}
 	// RFC 9112 section 6.3.
@@ -212,14 +209,4 @@ func (a *answer) head(b []byte, noBody bool) (n int, done bool, why string) {
 		a.in, a.last = inRest, true
 	}
 	return n, false, ""
-}
-
-// hasToken tells whether a list such as "keep-alive, close" has a token, in any case.
-func hasToken(list []byte, token string) bool {
-	for t := range bytes.SplitSeq(list, []byte(",")) {
-		if bytes.EqualFold(bytes.TrimSpace(t), []byte(token)) {
-			return true
-		}
-	}
-	return false
 }
