@@ -3,9 +3,6 @@ package interop
 import (
 	"bufio"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +19,7 @@ import (
 
 	line "github.com/longwire/longwire/client"
 	"github.com/longwire/longwire/client/centrifuge"
+	"github.com/longwire/longwire/internal/token/tokentest"
 
 	"github.com/longwire/longwire"
 )
@@ -215,7 +213,7 @@ func goClient(ctx context.Context, t *testing.T, name, addr string, events chan<
 	say := func(event, text string, code int) {
 		events <- happening{Client: name, Event: event, Text: text, Code: code, At: time.Now().UnixMilli()}
 	}
-	c, err := centrifuge.Dial(ctx, "ws://"+addr+centrifugePath, &centrifuge.Options{Token: annsToken(), Socket: line.Options{
+	c, err := centrifuge.Dial(ctx, "ws://"+addr+centrifugePath, &centrifuge.Options{Token: tokentest.HS256(tokenSecret, `{"sub":"ann"}`), Socket: line.Options{
 		OnState: func(tr line.Transition) {
 			var end *line.CloseError
 			if errors.As(tr.Err, &end) && tr.To == line.Backoff {
@@ -242,13 +240,4 @@ func goClient(ctx context.Context, t *testing.T, name, addr string, events chan<
 func unquote(b []byte) (s string) {
 	_ = json.Unmarshal(b, &s)
 	return s
-}
-
-// annsToken is a token of the user ann.
-func annsToken() string {
-	enc := base64.RawURLEncoding.EncodeToString
-	signed := enc([]byte(`{"alg":"HS256"}`)) + "." + enc([]byte(`{"sub":"ann"}`))
-	m := hmac.New(sha256.New, []byte(tokenSecret))
-	m.Write([]byte(signed))
-	return signed + "." + enc(m.Sum(nil))
 }

@@ -1,10 +1,7 @@
 package interop
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -25,6 +22,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/token/tokentest"
 )
 
 // transcript was recorded from Centrifugo 6.9.1, whose clients and ours are the same. Each line is a frame of one
@@ -88,11 +86,7 @@ func transcriptToken(name string) string {
 	if strings.Contains(claims, "%d") {
 		claims = fmt.Sprintf(claims, time.Now().Add(10*time.Minute).Unix())
 	}
-	b64 := base64.RawURLEncoding.EncodeToString
-	signed := b64([]byte(`{"alg":"HS256"}`)) + "." + b64([]byte(claims))
-	mac := hmac.New(sha256.New, []byte(tokenSecret))
-	mac.Write([]byte(signed))
-	return signed + "." + b64(mac.Sum(nil))
+	return tokentest.HS256(tokenSecret, claims)
 }
 
 func (r *replay) fatalf(format string, args ...any) {

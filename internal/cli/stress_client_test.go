@@ -1,10 +1,6 @@
 package cli
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"io"
 	"log"
@@ -18,6 +14,7 @@ import (
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/stress"
+	"github.com/longwire/longwire/internal/token/tokentest"
 )
 
 // TestStressCertificates has --ca and --insecure decide over a server's certificate, and the server see --header and --origin.
@@ -82,22 +79,11 @@ func TestStressToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = g.Close() }()
-	signed := func(secret string) string {
-		claims, err := json.Marshal(map[string]any{"sub": "load"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b64 := base64.RawURLEncoding
-		text := b64.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + b64.EncodeToString(claims)
-		m := hmac.New(sha256.New, []byte(secret))
-		m.Write([]byte(text))
-		return text + "." + b64.EncodeToString(m.Sum(nil))
-	}
 	for _, c := range []struct {
 		secret   string
 		survived int64
 	}{{"secret", 5}, {"other", 0}} {
-		code, out, told := stressed(t, "--target", "ws://"+g.Addr().String()+"/connection/websocket", "--protocol", "centrifuge", "--token", signed(c.secret), "--max-conns", "5", "--duration", "200ms", "--timeout", "20s", "--json", "--quiet")
+		code, out, told := stressed(t, "--target", "ws://"+g.Addr().String()+"/connection/websocket", "--protocol", "centrifuge", "--token", tokentest.HS256(c.secret, `{"sub":"load"}`), "--max-conns", "5", "--duration", "200ms", "--timeout", "20s", "--json", "--quiet")
 		r, err := stress.ReadReport(strings.NewReader(out))
 		if code != exitFine || err != nil || r.Conns.Survived != c.survived || (r.Errors["lost_close_3500"] > 0) != (c.survived == 0) {
 			t.Errorf("signed with %s: exit code %d, %v\n%s%s", c.secret, code, err, out, told)

@@ -3,9 +3,6 @@ package session
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -23,6 +20,7 @@ import (
 	"github.com/longwire/longwire/internal/hub"
 	"github.com/longwire/longwire/internal/journal"
 	"github.com/longwire/longwire/internal/token"
+	"github.com/longwire/longwire/internal/token/tokentest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -826,18 +824,11 @@ func connectWith(claims map[string]any) string {
 
 // sign makes a token.
 func sign(alg, secret string, claims map[string]any) string {
-	enc := base64.RawURLEncoding.EncodeToString
 	body, err := json.Marshal(claims)
 	if err != nil {
 		panic(err)
 	}
-	signed := enc([]byte(`{"alg":"`+alg+`","typ":"JWT"}`)) + "." + enc(body)
-	if alg == "none" {
-		return signed + "."
-	}
-	m := hmac.New(sha256.New, []byte(secret))
-	m.Write([]byte(signed))
-	return signed + "." + enc(m.Sum(nil))
+	return tokentest.Claiming(alg, secret, string(body))
 }
 
 // bothFormats runs a test in JSON and in Protobuf.
