@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -18,50 +16,17 @@ import (
 	"time"
 
 	tracepb "go.opentelemetry.io/proto/slim/otlp/trace/v1"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/longwire/longwire/internal/config"
+	"github.com/longwire/longwire/internal/otlp/otlptest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
-// collected are the spans that a collector of the test's own got, read with the official messages.
-type collected struct {
-	*httptest.Server
-	mu    sync.Mutex
-	spans []*tracepb.Span // guarded by mu
-	raw   []byte          // guarded by mu: all requests
-}
-
-func newCollected(t *testing.T) *collected {
-	c := new(collected)
-	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		var m tracepb.TracesData // has the fields of ExportTraceServiceRequest
-		if err2 := proto.Unmarshal(body, &m); err != nil || err2 != nil || r.URL.Path != "/v1/traces" {
-			t.Errorf("the collector got %s: %v, %v", r.URL.Path, err, err2)
-		}
-		if r.Header.Get("Authorization") != "Bearer open sesame" {
-			t.Errorf("the collector got Authorization: %s", r.Header.Get("Authorization"))
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.raw = append(c.raw, body...)
-		for _, r := range m.ResourceSpans {
-			for _, s := range r.ScopeSpans {
-				c.spans = append(c.spans, s.Spans...)
-			}
-		}
-	}))
-	t.Cleanup(c.Close)
-	return c
-}
-
-// of are the spans of a trace, by name.
-func (c *collected) of(trace string) map[string]*tracepb.Span {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// spansOf are the spans of a trace that a collector took, by name.
+func spansOf(c *otlptest.Collector, trace string) map[string]*tracepb.Span {
 	m := make(map[string]*tracepb.Span)
-	for _, s := range c.spans {
+	for _, s := range c.Spans() {
 		if hex.EncodeToString(s.TraceId) == trace {
 			m[s.Name] = s
 		}
@@ -107,67 +72,10 @@ func serving(t *testing.T, environ ...string) (addr string, end func()) {
 	return s.gateway.Addr().String(), end
 }
 
-// speaker is a client that speaks the Centrifuge protocol in JSON.
-type speaker struct {
-	t *testing.T
-	net.Conn
-	r *bufio.Reader
-}
-
-func speak(t *testing.T, addr, header string) *speaker {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := c.Write(ws.AppendRequest(nil, &ws.Dial{Host: addr, Target: "/connection/websocket", Header: header}, [16]byte{})); err != nil {
-		t.Fatal(err)
-	}
-	s := &speaker{t: t, Conn: c, r: bufio.NewReader(c)}
-	answer, err := http.ReadResponse(s.r, nil)
-	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("%v, %v", answer, err)
-	}
-	return s
-}
-
-// ask sends a command and reads the next message.
-func (s *speaker) ask(text string) string {
-	s.t.Helper()
-	if _, err := s.Write(ws.AppendFrame(nil, ws.Client, ws.OpText, []byte(text), [4]byte{1, 2, 3, 4})); err != nil {
-		s.t.Fatal(err)
-	}
-	var head [4]byte
-	if _, err := io.ReadFull(s.r, head[:2]); err != nil {
-		s.t.Fatal(err)
-	}
-	n := int(head[1])
-	if n == 126 {
-		if _, err := io.ReadFull(s.r, head[2:]); err != nil {
-			s.t.Fatal(err)
-		}
-		n = int(binary.BigEndian.Uint16(head[2:]))
-	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(s.r, b); err != nil {
-		s.t.Fatal(err)
-	}
-	return string(b)
-}
-
-// farewell closes in good order.
-func (s *speaker) farewell() {
-	_, _ = s.Write(ws.AppendClose(nil, ws.Client, 1000, "", [4]byte{1, 2, 3, 4}))
-	_, _ = io.Copy(io.Discard, s.r)
-	_ = s.Close()
-}
-
 const upstream = "00f067aa0ba902b7"
 
 func TestServeSpans(t *testing.T) {
-	collector := newCollected(t)
+	collector := otlptest.New(t, nil)
 	var mu sync.Mutex
 	var told []string // traceparents that the backend got
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -183,7 +91,7 @@ func TestServeSpans(t *testing.T) {
 	}))
 	defer backend.Close()
 	addr, end := serving(t, "LONGWIRE_INSECURE=true", "LONGWIRE_API_INSECURE=true", "LONGWIRE_TRACE_SAMPLING=0", "LONGWIRE_SLOW_CALL=off", "LONGWIRE_HOOK_RPC="+backend.URL,
-		"LONGWIRE_OTLP_ENDPOINT="+collector.URL, "LONGWIRE_OTLP_HEADERS=Authorization=Bearer%20open%20sesame")
+		"LONGWIRE_OTLP_ENDPOINT="+collector.Serve(), "LONGWIRE_OTLP_HEADERS=Authorization=Bearer%20open%20sesame")
 	trace := func(n int) string { return fmt.Sprintf("%032x", n) }
 	// The first is recorded by whoever began its trace; of the others only the one in which something fails is sent.
 	for n, method := range []string{1: "sum", 2: "sum", 3: "fail", 4: "fail"} {
@@ -197,13 +105,13 @@ func TestServeSpans(t *testing.T) {
 		if n < 4 {
 			header = "Traceparent: 00-" + trace(n) + "-" + upstream + "-" + flags + "\r\n"
 		}
-		s := speak(t, addr, header)
-		s.ask(`{"id":1,"connect":{"data":{"text":"sesame"}}}`)
-		s.ask(`{"id":2,"subscribe":{"channel":"news"}}`)
-		s.ask(`{"id":3,"rpc":{"method":"` + method + `","data":{"text":"sesame"}}}`)
-		s.ask(`{"id":4,"unsubscribe":{"channel":"news"}}`)
-		s.ask(`{"id":5,"publish":{"channel":"other","data":{"text":"sesame"}}}`)
-		s.farewell()
+		s := wstest.Dial(t, addr, "/connection/websocket", ws.Dial{Header: header})
+		s.Ask(`{"id":1,"connect":{"data":{"text":"sesame"}}}`)
+		s.Ask(`{"id":2,"subscribe":{"channel":"news"}}`)
+		s.Ask(`{"id":3,"rpc":{"method":"` + method + `","data":{"text":"sesame"}}}`)
+		s.Ask(`{"id":4,"unsubscribe":{"channel":"news"}}`)
+		s.Ask(`{"id":5,"publish":{"channel":"other","data":{"text":"sesame"}}}`)
+		s.Leave()
 	}
 	r, err := http.NewRequest("POST", "http://"+addr+"/api/publish", strings.NewReader(`{"channel":"news","data":{"text":"sesame"}}`))
 	if err != nil {
@@ -220,14 +128,14 @@ func TestServeSpans(t *testing.T) {
 
 	const all = "closed, connect, hook rpc, publish, rpc, subscribe, unsubscribe, upgrade"
 	for n, want := range []string{1: all, 2: "", 3: all, 5: "POST /api/publish"} {
-		if got := names(collector.of(trace(n))); n > 0 && n != 4 && got != want {
+		if got := names(spansOf(collector, trace(n))); n > 0 && n != 4 && got != want {
 			t.Errorf("trace %d has %q, want %q", n, got, want)
 		}
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	for n, at := range map[int]int{1: 0, 3: 2} {
-		spans := collector.of(trace(n))
+		spans := spansOf(collector, trace(n))
 		for name, s := range spans {
 			want := upstream
 			if name == "hook rpc" {
@@ -258,21 +166,24 @@ func TestServeSpans(t *testing.T) {
 		}
 	}
 	// The fourth brought no trace: its upgrade is the root.
-	collector.mu.Lock()
-	defer collector.mu.Unlock()
 	roots := 0
-	for _, s := range collector.spans {
+	for _, s := range collector.Spans() {
 		if len(s.ParentSpanId) == 0 {
 			if roots++; s.Name != "upgrade" {
 				t.Errorf("%s is a root", s.Name)
 			}
 		}
 	}
-	if roots != 1 || len(collector.spans) != 3*8+1 {
-		t.Errorf("%d roots among %d spans, want 1 among 25", roots, len(collector.spans))
+	if n := len(collector.Spans()); roots != 1 || n != 3*8+1 {
+		t.Errorf("%d roots among %d spans, want 1 among 25", roots, n)
 	}
-	if strings.Contains(string(collector.raw), "sesame") {
-		t.Error("payloads are in spans")
+	for _, r := range collector.Requests() {
+		if r.Line != "POST /v1/traces" || r.Header.Get("Authorization") != "Bearer open sesame" {
+			t.Errorf("the collector got %s with Authorization: %s", r.Line, r.Header.Get("Authorization"))
+		}
+		if strings.Contains(string(r.Body), "sesame") {
+			t.Error("payloads are in spans")
+		}
 	}
 }
 
@@ -284,8 +195,8 @@ func TestServeWithoutCollector(t *testing.T) {
 	}
 	_ = ln.Close()
 	addr, end := serving(t, "LONGWIRE_INSECURE=true", "LONGWIRE_OTLP_ENDPOINT=http://"+ln.Addr().String())
-	s := speak(t, addr, "")
-	if got := s.ask(`{"id":1,"connect":{}}`); !strings.Contains(got, `"client"`) {
+	s := wstest.Dial(t, addr, "/connection/websocket", ws.Dial{})
+	if got := s.Ask(`{"id":1,"connect":{}}`); !strings.Contains(got, `"client"`) {
 		t.Errorf("connect is answered %s", got)
 	}
 	answer, err := http.Get("http://" + addr + "/metrics")
@@ -300,6 +211,6 @@ func TestServeWithoutCollector(t *testing.T) {
 			t.Errorf("/metrics lacks %s", want)
 		}
 	}
-	s.farewell()
+	s.Leave()
 	end()
 }

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -17,91 +15,23 @@ import (
 
 	tracepb "go.opentelemetry.io/proto/slim/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
+
+	"github.com/longwire/longwire/internal/otlp/otlptest"
+	"github.com/longwire/longwire/internal/waittest"
 )
 
-const patience = 20 * time.Second
-
-// collector is a receiver that reads what it gets with the official messages, and answers as it is told.
-type collector struct {
-	*httptest.Server
-	t *testing.T
-
-	mu       sync.Mutex
-	answer   func(w http.ResponseWriter, n int) // the n-th request's, from 0; nil: all is well
-	requests int
-	header   http.Header // of the last one
-	path     string
-	got      []*tracepb.ResourceSpans
-}
-
-func newCollector(t *testing.T, answer func(w http.ResponseWriter, n int)) *collector {
-	c := &collector{t: t, answer: answer}
-	c.Server = httptest.NewServer(c)
-	t.Cleanup(c.Close)
-	return c
-}
-
-// ServeHTTP implements http.Handler. An ExportTraceServiceRequest has the fields of TracesData.
-func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	var m tracepb.TracesData
-	if err2 := proto.Unmarshal(body, &m); err != nil || err2 != nil {
-		c.t.Errorf("the collector cannot read a request: %v, %v", err, err2)
-	}
-	if n := len(m.ProtoReflect().GetUnknown()); n > 0 {
-		c.t.Errorf("a request has %d bytes that no field is for", n)
-	}
-	c.mu.Lock()
-	n := c.requests
-	c.requests++
-	c.header, c.path = r.Header.Clone(), r.Method+" "+r.URL.String()
-	answer := c.answer
-	c.mu.Unlock()
-	if answer != nil {
-		rec := httptest.NewRecorder()
-		answer(rec, n)
-		for k, v := range rec.Header() {
-			w.Header()[k] = v
-		}
-		w.WriteHeader(rec.Code)
-		_, _ = w.Write(rec.Body.Bytes())
-		if rec.Code > 299 {
-			return
-		}
-	}
-	c.mu.Lock()
-	c.got = append(c.got, m.ResourceSpans...)
-	c.mu.Unlock()
-}
-
 // names are those of the spans that came, in order.
-func (c *collector) names() (list []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range c.got {
-		for _, s := range r.ScopeSpans {
-			for _, span := range s.Spans {
-				list = append(list, span.Name)
-			}
-		}
+func names(c *otlptest.Collector) (list []string) {
+	for _, s := range c.Spans() {
+		list = append(list, s.Name)
 	}
 	return list
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not in time", what)
-		}
-	}
-}
-
 // exporter is one that waits for nothing long. Its log is in the buffer.
-func exporter(t *testing.T, o Options) (*Exporter, *logged) {
+func exporter(t *testing.T, o Options) (*Exporter, *waittest.Log) {
 	t.Helper()
-	l := new(logged)
+	l := new(waittest.Log)
 	o.Log = slog.New(slog.NewTextHandler(l, nil))
 	if o.Interval == 0 {
 		o.Interval = 5 * time.Millisecond
@@ -117,41 +47,24 @@ func exporter(t *testing.T, o Options) (*Exporter, *logged) {
 	return e, l
 }
 
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func span(name string) *Span {
 	return &Span{Trace: [16]byte{1, 2, 3}, ID: [8]byte{4, 5}, Name: name, Kind: Server, Start: 1_000, End: 2_000}
 }
 
 // TestSpan reads a span back with the official messages.
 func TestSpan(t *testing.T) {
-	c := newCollector(t, nil)
-	e, _ := exporter(t, Options{URL: c.URL, Headers: map[string]string{"Authorization": "Bearer x", "Content-Type": "no"}, Scope: "longwire", Version: "1.2",
+	c := otlptest.New(t, nil)
+	e, _ := exporter(t, Options{URL: c.Serve(), Headers: map[string]string{"Authorization": "Bearer x", "Content-Type": "no"}, Scope: "longwire", Version: "1.2",
 		Resource: []Attr{String("service.name", "longwire"), Int("process.pid", 77)}})
 	long := strings.Repeat("ä", 5000) // lengths of two and of three bytes
 	e.Add(&Span{Trace: [16]byte{15: 1}, ID: [8]byte{7: 2}, Parent: [8]byte{7: 3}, Remote: true, Sampled: true, Name: "hook publish", Kind: Client,
 		Start: 1_700_000_000_000_000_001, End: 1_700_000_000_000_000_002, Failed: true, Message: "timeout", Attrs: []Attr{String("a", long), Int("b", -3), String("c", "")}})
 	e.Add(span("plain"))
 	e.Close()
-	if len(c.got) != 1 {
-		t.Fatalf("%d resources came, want 1", len(c.got))
+	if n := len(c.Resources()); n != 1 {
+		t.Fatalf("%d resources came, want 1", n)
 	}
-	r := c.got[0]
+	r := c.Resources()[0]
 	if a := r.Resource.Attributes; len(a) != 2 || a[0].Key != "service.name" || a[0].Value.GetStringValue() != "longwire" || a[1].Value.GetIntValue() != 77 {
 		t.Errorf("the resource is %v", r.Resource)
 	}
@@ -171,8 +84,8 @@ func TestSpan(t *testing.T) {
 	if s.Status != nil || s.ParentSpanId != nil || s.Flags != 0x100 || s.Kind != tracepb.Span_SPAN_KIND_SERVER || len(s.ProtoReflect().GetUnknown()) > 0 {
 		t.Errorf("the plain span is %v", s)
 	}
-	if c.path != "POST /v1/traces" || c.header.Get("Authorization") != "Bearer x" || c.header.Get("Content-Type") != "application/x-protobuf" {
-		t.Errorf("the request was %s with %v", c.path, c.header)
+	if r := c.Requests()[0]; r.Line != "POST /v1/traces" || r.Header.Get("Authorization") != "Bearer x" || r.Header.Get("Content-Type") != "application/x-protobuf" {
+		t.Errorf("the request was %s with %v", r.Line, r.Header)
 	}
 }
 
@@ -197,20 +110,20 @@ func TestURL(t *testing.T) {
 }
 
 func TestBatches(t *testing.T) {
-	c := newCollector(t, nil)
-	e, _ := exporter(t, Options{URL: c.URL, Batch: 10, Interval: time.Hour})
+	c := otlptest.New(t, nil)
+	e, _ := exporter(t, Options{URL: c.Serve(), Batch: 10, Interval: time.Hour})
 	var want []string
 	for n := range 95 {
 		want = append(want, fmt.Sprint(n))
 		e.Add(span(want[n]))
 	}
-	until(t, "the full batches", func() bool { return len(c.names()) == 90 })
+	waittest.Until(t, "the full batches", func() bool { return len(names(c)) == 90 })
 	e.Close() // the rest goes with the end
-	if got := c.names(); !slices.Equal(got, want) {
+	if got := names(c); !slices.Equal(got, want) {
 		t.Errorf("%d spans came, want 95 in order", len(got))
 	}
-	if c.requests != 10 {
-		t.Errorf("%d requests, want 10", c.requests)
+	if n := len(c.Requests()); n != 10 {
+		t.Errorf("%d requests, want 10", n)
 	}
 	if s := e.Stats(); s.Sent != 95 || s.Waiting != 0 || s.Requests["ok"] != 10 {
 		t.Errorf("stats are %+v", s)
@@ -259,15 +172,15 @@ func TestCollectorTroubles(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			to := newCollector(t, c.answer)
-			e, log := exporter(t, Options{URL: to.URL, Batch: 3, Interval: time.Hour, Patience: 100 * time.Millisecond})
+			to := otlptest.New(t, c.answer)
+			e, log := exporter(t, Options{URL: to.Serve(), Batch: 3, Interval: time.Hour, Patience: 100 * time.Millisecond})
 			for range 3 {
 				e.Add(span("x"))
 			}
-			until(t, "the spans", func() bool { s := e.Stats(); return s.Sent+s.Refused+s.Failed+s.Crowded == 3 && s.Waiting == 0 })
-			s := e.Stats()
-			if s.Sent != c.sent || s.Refused != c.refused || s.Failed != c.no || c.requests > 0 && to.requests != c.requests {
-				t.Errorf("stats are %+v after %d requests, want %d sent, %d refused, %d failed after %d", s, to.requests, c.sent, c.refused, c.no, c.requests)
+			waittest.Until(t, "the spans", func() bool { s := e.Stats(); return s.Sent+s.Refused+s.Failed+s.Crowded == 3 && s.Waiting == 0 })
+			s, requests := e.Stats(), len(to.Requests())
+			if s.Sent != c.sent || s.Refused != c.refused || s.Failed != c.no || c.requests > 0 && requests != c.requests {
+				t.Errorf("stats are %+v after %d requests, want %d sent, %d refused, %d failed after %d", s, requests, c.sent, c.refused, c.no, c.requests)
 			}
 			if got := log.String(); (c.says == "") != (got == "") || !strings.Contains(got, c.says) {
 				t.Errorf("the log says %q, want %q", got, c.says)
@@ -288,7 +201,7 @@ func partial(rejected int64, message string) []byte {
 func TestRetryAfter(t *testing.T) {
 	var mu sync.Mutex
 	var at []time.Time
-	c := newCollector(t, func(w http.ResponseWriter, n int) {
+	c := otlptest.New(t, func(w http.ResponseWriter, n int) {
 		mu.Lock()
 		defer mu.Unlock()
 		if at = append(at, time.Now()); n == 0 {
@@ -296,9 +209,9 @@ func TestRetryAfter(t *testing.T) {
 			w.WriteHeader(429)
 		}
 	})
-	e, _ := exporter(t, Options{URL: c.URL})
+	e, _ := exporter(t, Options{URL: c.Serve()})
 	e.Add(span("x"))
-	until(t, "the span", func() bool { return e.Stats().Sent == 1 })
+	waittest.Until(t, "the span", func() bool { return e.Stats().Sent == 1 })
 	mu.Lock()
 	defer mu.Unlock()
 	if len(at) != 2 || at[1].Sub(at[0]) < time.Second {
@@ -328,17 +241,16 @@ func TestCollectorDown(t *testing.T) {
 	if s := e.Stats(); s.Crowded == 0 || s.Waiting > 4100 {
 		t.Errorf("1000 spans in 4000 bytes: %+v", s)
 	}
-	until(t, "the end of patience", func() bool { return e.Stats().Failed > 0 })
+	waittest.Until(t, "the end of patience", func() bool { return e.Stats().Failed > 0 })
 	if ln, err = net.Listen("tcp", addr); err != nil {
 		t.Skipf("the port is somebody else's now: %v", err)
 	}
-	c := &collector{t: t}
-	server := &http.Server{Handler: c}
+	server := &http.Server{Handler: otlptest.New(t, nil)}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(ln) }()
 	defer func() { _ = server.Close(); <-done }()
 	sent := uint64(0)
-	until(t, "a span that is sent", func() bool {
+	waittest.Until(t, "a span that is sent", func() bool {
 		e.Add(span("y"))
 		sent = e.Stats().Sent
 		return sent > 0
@@ -390,7 +302,7 @@ func TestSecrets(t *testing.T) {
 	fails := failing{}
 	e, log := exporter(t, Options{URL: "http://c.example/?key=sesame", Headers: map[string]string{"X-Key": "sesame"}, HTTP: &http.Client{Transport: fails}, Patience: time.Nanosecond})
 	e.Add(span("x"))
-	until(t, "the loss", func() bool { return e.Stats().Failed == 1 })
+	waittest.Until(t, "the loss", func() bool { return e.Stats().Failed == 1 })
 	e.Close()
 	if got := log.String(); strings.Contains(got, "sesame") || !strings.Contains(got, "no route") {
 		t.Errorf("the log says %q", got)
