@@ -62,7 +62,7 @@ func press(tb testing.TB, conns, n int) (mallocs uint64, took time.Duration) {
 	defer cancel()
 	h := serve(tb, bare)
 	p := &presser{left: new(atomic.Int64), more: new(atomic.Int64), done: make(chan struct{}), ask: []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")}
-	f, err := fleet.New(fleet.Config{Target: h.addr, Conns: conns, Loops: 1, HTTP: true, Refill: true, Log: quiet(), Speak: func(fleet.Squad) fleet.Speaker { return p }})
+	f, err := fleet.New(fleet.Config{Target: h.Addr, Conns: conns, Loops: 1, HTTP: true, Refill: true, Log: quiet(), Speak: func(fleet.Squad) fleet.Speaker { return p }})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -238,7 +238,7 @@ func TestHTTPLosses(t *testing.T) {
 			}
 		})
 		ctx := timeout(t)
-		f := startFleet(t, fleet.Config{Target: h.addr, Conns: 2, HTTP: true, Speak: func(fleet.Squad) fleet.Speaker {
+		f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 2, HTTP: true, Speak: func(fleet.Squad) fleet.Speaker {
 			return &asker{asks: []ask{{request: request("GET", "/", "")}}, rounds: 1, next: make(map[int]int)}
 		}})
 		reachable := len(s.answer)
@@ -263,7 +263,7 @@ func TestHTTPGarbageBehind(t *testing.T) {
 		}
 	})
 	ctx := timeout(t)
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 3, HTTP: true, Speak: func(fleet.Squad) fleet.Speaker {
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 3, HTTP: true, Speak: func(fleet.Squad) fleet.Speaker {
 		return &asker{asks: []ask{{request("GET", "/", ""), 200, false}}, rounds: 1, next: make(map[int]int)}
 	}})
 	f.Aim(3)

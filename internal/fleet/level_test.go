@@ -68,7 +68,7 @@ func TestAim(t *testing.T) {
 			t.Run(fmt.Sprintf("%d loops, refill %t", loops, refill), func(t *testing.T) {
 				ctx := timeout(t)
 				h := serve(t, polite)
-				f := startFleet(t, fleet.Config{Target: h.addr, Conns: 50, Loops: loops, Refill: refill, Pending: 10})
+				f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 50, Loops: loops, Refill: refill, Pending: 10})
 				for _, s := range []struct{ aim, want int }{{30, 30}, {10, 10}, {50, 50}, {11, 11}, {90, 50}, {0, 0}, {1, 1}, {-5, 0}, {20, 20}} {
 					reach(t, ctx, f, s.aim, s.want)
 				}
@@ -127,7 +127,7 @@ func TestAimShares(t *testing.T) {
 func TestAimWithoutHaste(t *testing.T) {
 	ctx := timeout(t)
 	h := serve(t, deaf)
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 20, Loops: 1, Refill: true})
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 20, Loops: 1, Refill: true})
 	reach(t, ctx, f, 20, 20)
 	for range 5 {
 		f.Aim(15)
@@ -158,7 +158,7 @@ func TestAimAtFullSlots(t *testing.T) {
 		frames(r, func(op ws.Opcode) bool { return op != ws.OpClose })
 		<-let
 	})
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 8, Loops: 1})
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 8, Loops: 1})
 	reach(t, ctx, f, 8, 8)
 	f.Aim(3)
 	f.Aim(8)
@@ -174,7 +174,7 @@ func TestRefill(t *testing.T) {
 	for _, refill := range []bool{false, true} {
 		ctx := timeout(t)
 		h := serve(t, polite)
-		f := startFleet(t, fleet.Config{Target: h.addr, Conns: 40, Loops: 2, Refill: refill})
+		f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 40, Loops: 2, Refill: refill})
 		reach(t, ctx, f, 40, 40)
 		n, err := f.CutShare(ctx, 0.25)
 		if err != nil || n != 10 {
@@ -197,7 +197,7 @@ func TestRefill(t *testing.T) {
 func TestCutShare(t *testing.T) {
 	ctx := timeout(t)
 	h := serve(t, polite)
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 100, Loops: 1})
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 100, Loops: 1})
 	reach(t, ctx, f, 100, 100)
 	left := int64(100)
 	for _, s := range []struct {
@@ -218,7 +218,7 @@ func TestCutShare(t *testing.T) {
 func TestAimWithRate(t *testing.T) {
 	ctx := timeout(t)
 	h := serve(t, polite)
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 40, Loops: 2, Rate: 100})
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 40, Loops: 2, Rate: 100})
 	begin := time.Now()
 	f.Aim(0)
 	reach(t, ctx, f, 40, 40)
@@ -249,11 +249,11 @@ func TestNoHammering(t *testing.T) {
 		c    fleet.Config
 	}{
 		{"refused", fleet.Config{Target: nobody}},
-		{"503", fleet.Config{Target: serve(t, busy).addr}},
-		{"closed at once", fleet.Config{Target: serve(t, closing).addr}},
-		{"closed after the handshake", fleet.Config{Target: serve(t, brief).addr}},
-		{"HTTP, garbage", fleet.Config{Target: serve(t, rude).addr, HTTP: true, Speak: func(fleet.Squad) fleet.Speaker { return &asker{} }}},
-		{"HTTP, closed at once", fleet.Config{Target: serve(t, closing).addr, HTTP: true, Speak: func(fleet.Squad) fleet.Speaker { return &asker{} }}},
+		{"503", fleet.Config{Target: serve(t, busy).Addr}},
+		{"closed at once", fleet.Config{Target: serve(t, closing).Addr}},
+		{"closed after the handshake", fleet.Config{Target: serve(t, brief).Addr}},
+		{"HTTP, garbage", fleet.Config{Target: serve(t, rude).Addr, HTTP: true, Speak: func(fleet.Squad) fleet.Speaker { return &asker{} }}},
+		{"HTTP, closed at once", fleet.Config{Target: serve(t, closing).Addr, HTTP: true, Speak: func(fleet.Squad) fleet.Speaker { return &asker{} }}},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			ctx := timeout(t)
@@ -289,7 +289,7 @@ func TestClosingServer(t *testing.T) {
 		frames(r, func(ws.Opcode) bool { heard++; return heard < 2 })
 		now.Add(-1)
 	})
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 6, Loops: 2, Refill: true, Speak: func(fleet.Squad) fleet.Speaker { return twice{} }})
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 6, Loops: 2, Refill: true, Speak: func(fleet.Squad) fleet.Speaker { return twice{} }})
 	f.Aim(6)
 	until(t, ctx, f, "40 conns", func(c fleet.Counts) bool { f.Aim(6); return c.Opened >= 40 })
 	f.Aim(0)
@@ -380,7 +380,7 @@ func (s *caller) Gone(n int) {
 func TestOnDemand(t *testing.T) {
 	ctx := timeout(t)
 	h := serve(t, polite)
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 21, Loops: 2, OnDemand: true,
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 21, Loops: 2, OnDemand: true,
 		Speak: func(q fleet.Squad) fleet.Speaker { return &caller{q: q, alive: make(map[int]bool)} }})
 	if f.Loops() != 2 {
 		t.Fatalf("%d loops", f.Loops())
@@ -475,7 +475,7 @@ func addUp(t *testing.T, seed uint64) {
 	ctx := timeout(t)
 	r := rand.New(rand.NewPCG(seed, 1))
 	h := serve(t, moody)
-	c := fleet.Config{Target: h.addr, Conns: 30, Loops: 1 + int(seed)%3, Refill: seed%2 == 0, Pending: 8, Dial: ws.Dial{Deflate: seed == 3}}
+	c := fleet.Config{Target: h.Addr, Conns: 30, Loops: 1 + int(seed)%3, Refill: seed%2 == 0, Pending: 8, Dial: ws.Dial{Deflate: seed == 3}}
 	if seed >= 3 {
 		c.Speak = func(fleet.Squad) fleet.Speaker { return twice{} }
 	}
@@ -548,7 +548,7 @@ func TestSources(t *testing.T) {
 		conns   int
 		want    int
 	}{{nil, 25, 3}, {nil, 10, 1}, {[]netip.Addr{a, b}, 25, 2}, {[]netip.Addr{a, b}, 9, 1}} {
-		f := startFleet(t, fleet.Config{Target: h.addr, Conns: s.conns, PerSource: 10, Loops: 1, Sources: s.sources})
+		f := startFleet(t, fleet.Config{Target: h.Addr, Conns: s.conns, PerSource: 10, Loops: 1, Sources: s.sources})
 		if n := f.Sources(); n != 0 {
 			t.Errorf("%d sources before the first conn", n)
 		}
@@ -556,26 +556,20 @@ func TestSources(t *testing.T) {
 		if n := f.Sources(); n != s.want {
 			t.Errorf("%d conns, 10 from each of %v: %d sources, want %d", s.conns, s.sources, n, s.want)
 		}
-		h.mu.Lock()
 		seen := make(map[string]int)
-		for c := range h.conns {
+		for _, c := range h.Conns() {
 			ip := c.RemoteAddr().(*net.TCPAddr).IP.String()
 			if seen[ip]++; seen[ip] > 10 && s.sources == nil {
 				t.Errorf("%d conns from %s", seen[ip], ip)
 			}
 		}
-		h.mu.Unlock()
 		if len(seen) != s.want {
 			t.Errorf("the server saw %v, want %d sources", seen, s.want)
 		}
 		if err := f.CloseAll(ctx, 0); err != nil {
 			t.Fatal(err)
 		}
-		until(t, ctx, f, "the server's end", func(fleet.Counts) bool {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			return len(h.conns) == 0
-		})
+		until(t, ctx, f, "the server's end", func(fleet.Counts) bool { return len(h.Conns()) == 0 })
 	}
 }
 
@@ -587,7 +581,7 @@ func TestConnects(t *testing.T) {
 		<-time.After(delay)
 		polite(n, c)
 	})
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 10, Loops: 2})
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 10, Loops: 2})
 	if tcp, whole, err := f.Connects(ctx); tcp != nil || whole != nil || err != nil {
 		t.Errorf("%v, %v, %v before the first conn", tcp, whole, err)
 	}

@@ -2,89 +2,19 @@ package fleet_test
 
 import (
 	"bufio"
-	"crypto/sha1"
-	"encoding/base64"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
-	"sync"
 	"testing"
 
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
-// host is a server of TCP that does with each conn what the test says. It ends, with all conns, when the test does.
-type host struct {
-	addr netip.AddrPort
-
-	mu    sync.Mutex
-	conns map[net.Conn]bool // guarded by mu
-	total int               // guarded by mu: conns that came
-	done  bool              // guarded by mu
-}
-
-// serve has each conn served by f, on a goroutine, and closes it then.
-func serve(t testing.TB, f func(n int, c *net.TCPConn)) *host {
+// serve is a server of TCP on loopback.
+func serve(t testing.TB, f func(n int, c *net.TCPConn)) *wstest.Host {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &host{addr: ln.Addr().(*net.TCPAddr).AddrPort(), conns: make(map[net.Conn]bool)}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			n, ok := h.add(c)
-			if !ok {
-				_ = c.Close()
-				continue
-			}
-			wg.Go(func() {
-				defer h.remove(c)
-				f(n, c.(*net.TCPConn))
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		h.end()
-		wg.Wait()
-	})
-	return h
-}
-
-func (h *host) add(c net.Conn) (n int, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.done {
-		return 0, false
-	}
-	h.conns[c] = true
-	n = h.total
-	h.total++
-	return n, true
-}
-
-func (h *host) remove(c net.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.conns, c)
-	_ = c.Close()
-}
-
-func (h *host) end() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.done = true
-	for c := range h.conns {
-		_ = c.Close()
-	}
+	return wstest.Serve(t, nil, func(n int, c net.Conn) { f(n, c.(*net.TCPConn)) })
 }
 
 // head reads a request's head, and returns what comes behind it.
@@ -96,12 +26,7 @@ func head(c net.Conn) (*http.Request, *bufio.Reader, error) {
 
 // upgrade answers a WebSocket handshake.
 func upgrade(c net.Conn) (*bufio.Reader, error) {
-	req, r, err := head(c)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	_, err = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
+	_, r, err := wstest.Upgrade(c)
 	return r, err
 }
 

@@ -48,7 +48,7 @@ func TestReadsNothing(t *testing.T) {
 			_, _ = io.Copy(io.Discard, c)
 		})
 		ctx := timeout(t)
-		f := startFleet(t, fleet.Config{Target: h.addr, Conns: 1, ReadRate: -1, HTTP: http, Speak: func(fleet.Squad) fleet.Speaker { return &asker{} }})
+		f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 1, ReadRate: -1, HTTP: http, Speak: func(fleet.Squad) fleet.Speaker { return &asker{} }})
 		reach(t, ctx, f, 1, 1)
 		select {
 		case n := <-shut:
@@ -91,7 +91,7 @@ func TestReadsSlowly(t *testing.T) {
 		<-written
 	})
 	ctx := timeout(t)
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 1, ReadRate: rate})
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 1, ReadRate: rate})
 	begin := time.Now()
 	reach(t, ctx, f, 1, 1)
 	until(t, ctx, f, "bytes", func(c fleet.Counts) bool {
@@ -226,7 +226,7 @@ func TestAlarmOfSquad(t *testing.T) {
 	ctx := timeout(t)
 	h := serve(t, polite)
 	rung := make(chan int, 3)
-	startFleet(t, fleet.Config{Target: h.addr, Conns: 3, Loops: 3, Speak: func(q fleet.Squad) fleet.Speaker {
+	startFleet(t, fleet.Config{Target: h.Addr, Conns: 3, Loops: 3, Speak: func(q fleet.Squad) fleet.Speaker {
 		q.SetAlarm(time.Hour, func() { t.Error("rung, though another was set instead") })
 		q.SetAlarm(50*time.Microsecond, func() { rung <- q.Index() })
 		return twice{}

@@ -72,7 +72,7 @@ func TestTLS(t *testing.T) {
 		_ = s.Close()
 	})
 	ctx := timeout(t)
-	f := startFleet(t, fleet.Config{Target: h.addr, Conns: 30, Loops: 1, Refill: true, PerSource: 20, TLS: &tls.Config{RootCAs: a.pool(), ServerName: "test.example"}})
+	f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 30, Loops: 1, Refill: true, PerSource: 20, TLS: &tls.Config{RootCAs: a.pool(), ServerName: "test.example"}})
 	for _, n := range []int{20, 5, 30} {
 		reach(t, ctx, f, n, n)
 	}
@@ -128,7 +128,7 @@ func TestTLSFailures(t *testing.T) {
 	}
 	nobody := ln.Addr().(*net.TCPAddr).AddrPort()
 	_ = ln.Close()
-	to := func(f func(int, *net.TCPConn)) netip.AddrPort { return serve(t, f).addr }
+	to := func(f func(int, *net.TCPConn)) netip.AddrPort { return serve(t, f).Addr }
 	for _, s := range []struct {
 		addr   netip.AddrPort
 		pool   *x509.CertPool
@@ -194,7 +194,7 @@ func TestTLSCut(t *testing.T) {
 			ends <- err
 		})
 		ctx := timeout(t)
-		f := startFleet(t, fleet.Config{Target: h.addr, Conns: 2, TLS: &tls.Config{RootCAs: a.pool(), ServerName: "test.example"}})
+		f := startFleet(t, fleet.Config{Target: h.Addr, Conns: 2, TLS: &tls.Config{RootCAs: a.pool(), ServerName: "test.example"}})
 		reach(t, ctx, f, 2, 2)
 		err := f.Each(ctx, func(c fleet.Client) {
 			for range 4 { // more than sockets hold

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/longwire/longwire/internal/wstest"
 )
 
 var printed = flag.Bool("stress.figures", false, "take the time that the figures of docs/stress.md need, and print them")
@@ -125,7 +127,7 @@ func slowServer(t testing.TB, table []time.Duration) (host string, did *ledger) 
 	var mu sync.Mutex
 	turn := 0
 	return serve(t, nil, func(c net.Conn) {
-		req, r, err := upgrade(c)
+		req, r, err := wstest.Upgrade(c)
 		if err != nil {
 			return
 		}
@@ -179,7 +181,7 @@ func stallingServer(t testing.TB) (host string, did *ledger) {
 	})
 	t.Cleanup(func() { close(over); wg.Wait() })
 	return serve(t, nil, func(c net.Conn) {
-		req, r, err := upgrade(c)
+		req, r, err := wstest.Upgrade(c)
 		if err != nil {
 			return
 		}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/longwire/longwire/internal/wstest"
 )
 
 var breaks = flag.Int("stress.breaks", 1, "how often each breaking point is sought")
@@ -25,7 +27,7 @@ func rateServer(t testing.TB, limit float64, keep time.Duration) string {
 	var mu sync.Mutex
 	var next time.Duration // when the next turn is
 	return serve(t, nil, func(c net.Conn) {
-		_, r, err := upgrade(c)
+		_, r, err := wstest.Upgrade(c)
 		if err != nil {
 			return
 		}

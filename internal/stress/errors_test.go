@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/longwire/longwire/internal/wstest"
 )
 
 // authority signs the certificates of servers.
@@ -75,7 +77,7 @@ func (a *authority) listen(t testing.TB, address net.IP, end time.Time) net.List
 
 // echo sends messages back.
 func echo(c net.Conn) {
-	if _, r, err := upgrade(c); err == nil {
+	if _, r, err := wstest.Upgrade(c); err == nil {
 		messages(c, r, func(payload []byte) { say(c, payload) })
 	}
 }
@@ -139,13 +141,13 @@ func TestErrorKinds(t *testing.T) {
 		{"half a head", ws(answer("HTTP/1.1 101 Switching Pro", true)), []string{"connect_half_response"}, true},
 		{"half a head and closes", ws(answer("HTTP/1.1 101 Switching Protocols\r\nUpgrade: webso", false)), []string{"connect_half_response"}, false},
 		{"breaks the protocol", ws(func(c net.Conn) {
-			if _, _, err := upgrade(c); err == nil {
+			if _, _, err := wstest.Upgrade(c); err == nil {
 				_, _ = c.Write([]byte{0xff, 0xff, 0xff})
 				_, _ = io.Copy(io.Discard, c)
 			}
 		}), []string{"lost_protocol_error"}, false},
 		{"turns away", ws(func(c net.Conn) {
-			if _, _, err := upgrade(c); err == nil {
+			if _, _, err := wstest.Upgrade(c); err == nil {
 				_, _ = c.Write([]byte{0x88, 2, 1013 >> 8, 1013 & 0xff})
 				_, _ = io.Copy(io.Discard, c)
 			}

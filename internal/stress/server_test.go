@@ -3,18 +3,16 @@ package stress
 import (
 	"bufio"
 	"context"
-	"crypto/sha1"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -50,84 +48,10 @@ func gateway(t testing.TB, change func(*longwire.Config)) string {
 	return g.Addr().String()
 }
 
-// serve has each conn of a listener served by f, on a goroutine, and closes it then. It ends, with all conns, when the test
-// does. Without a listener it makes one on loopback.
+// serve has each conn of a listener served by f, as wstest.Serve does. Without a listener it makes one on loopback.
 func serve(t testing.TB, ln net.Listener, f func(c net.Conn)) (host string) {
 	t.Helper()
-	if ln == nil {
-		var err error
-		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	h := conns{all: make(map[net.Conn]bool)}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			if !h.add(c) {
-				_ = c.Close()
-				continue
-			}
-			wg.Go(func() {
-				defer h.remove(c)
-				f(c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		h.end()
-		wg.Wait()
-	})
-	return ln.Addr().String()
-}
-
-// conns are those of a server that are open.
-type conns struct {
-	mu   sync.Mutex
-	all  map[net.Conn]bool // guarded by mu
-	done bool              // guarded by mu
-}
-
-func (h *conns) add(c net.Conn) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.done {
-		h.all[c] = true
-	}
-	return !h.done
-}
-
-func (h *conns) remove(c net.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.all, c)
-	_ = c.Close()
-}
-
-func (h *conns) end() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.done = true
-	for c := range h.all {
-		_ = c.Close()
-	}
-}
-
-// upgrade answers a WebSocket handshake.
-func upgrade(c net.Conn) (*http.Request, *bufio.Reader, error) {
-	r := bufio.NewReader(c)
-	req, err := http.ReadRequest(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	_, err = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
-	return req, r, err
+	return wstest.Serve(t, ln, func(_ int, c net.Conn) { f(c) }).Addr.String()
 }
 
 // messages hands each message of a conn to f, which has it during the call, until the conn ends. It answers closing

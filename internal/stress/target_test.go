@@ -1,9 +1,6 @@
 package stress
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -16,6 +13,8 @@ import (
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/token/tokentest"
+	"github.com/longwire/longwire/internal/wstest"
 )
 
 const fewEchoes = "timeout: 20s\nscenarios: [{kind: echo, think: 5ms}]\nstages: [{kind: ramp, to: 5, for: 0s}, {kind: soak}]"
@@ -61,7 +60,7 @@ func TestRequestHead(t *testing.T) {
 		seen = r
 	}
 	host := serve(t, nil, func(c net.Conn) {
-		if req, r, err := upgrade(c); err == nil {
+		if req, r, err := wstest.Upgrade(c); err == nil {
 			note(req)
 			messages(c, r, func([]byte) {})
 		}
@@ -113,15 +112,6 @@ func TestRequestHead(t *testing.T) {
 	}
 }
 
-// hs256 is a token as an application's backend signs it.
-func hs256(secret, claims string) string {
-	enc := base64.RawURLEncoding
-	signed := enc.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + enc.EncodeToString([]byte(claims))
-	m := hmac.New(sha256.New, []byte(secret))
-	m.Write([]byte(signed))
-	return signed + "." + enc.EncodeToString(m.Sum(nil))
-}
-
 // TestToken has clients of the Centrifuge protocol show a token, and send commands that have replies.
 func TestToken(t *testing.T) {
 	const secret = "a secret of thirty-two bytes or so"
@@ -130,14 +120,14 @@ func TestToken(t *testing.T) {
 		c.Tokens.HMACSecret = []byte(secret)
 	})
 	const plan = "timeout: 20s\nscenarios: [{kind: request, protocol: centrifuge, think: 5ms, in-flight: 3}]\nstages: [{kind: ramp, to: 5, for: 0s}, {kind: soak}]"
-	o := Options{Every: 50 * time.Millisecond, Token: hs256(secret, `{"sub":"42"}`)}
+	o := Options{Every: 50 * time.Millisecond, Token: tokentest.HS256(secret, `{"sub":"42"}`)}
 	// This gateway's application answers no rpc: each is an error, and a reply for all that.
 	r := carryOutUntil(t, decode(t, "ws://"+gate+"/connection/websocket", plan), o, func(s Sample) bool { return s.Sent > 20 && s.Open == 5 })
 	x := r.Scenarios[0]
 	if x.Done != 0 || x.Failed != r.Errors["exchange_error_108"] || len(r.Errors) != 1 || x.Conns.Survived != 5 {
 		t.Errorf("%+v, errors %v", x, r.Errors)
 	}
-	for name, token := range map[string]string{"none": "", "another's": hs256("another secret of that very length", `{"sub":"42"}`)} {
+	for name, token := range map[string]string{"none": "", "another's": tokentest.HS256("another secret of that very length", `{"sub":"42"}`)} {
 		o.Token = token
 		r := carryOutUntil(t, decode(t, "ws://"+gate+"/connection/websocket", plan), o, func(s Sample) bool { return s.Lost >= 3 })
 		if r.Scenarios[0].Sent != 0 || !slices.ContainsFunc(slices.Collect(maps.Keys(r.Errors)), func(why string) bool {
@@ -153,7 +143,7 @@ func TestMissing(t *testing.T) {
 	var mu sync.Mutex
 	withheld, published := int64(0), int64(0)
 	host := serve(t, nil, func(c net.Conn) {
-		_, r, err := upgrade(c)
+		_, r, err := wstest.Upgrade(c)
 		if err != nil {
 			return
 		}
