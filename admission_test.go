@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longwire/longwire/internal/waittest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -25,7 +26,7 @@ func (w *world) refused(p *peer, label string) {
 	if got := w.g.Stats().Refused; got[label] == 0 {
 		w.t.Errorf("%s: Refused = %v", label, got)
 	}
-	wantLog(w.t, w.log, "msg=refused", "limit="+label)
+	w.log.Want(w.t, "msg=refused", "limit="+label)
 }
 
 func TestMaxConns(t *testing.T) {
@@ -67,7 +68,7 @@ func TestOverLimit(t *testing.T) {
 	half.Write([]byte("GET /echo HT"))
 	health.Write([]byte("GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
 	var answer []byte
-	until(t, "the answer of net/http", func() bool {
+	waittest.Until(t, "the answer of net/http", func() bool {
 		answer = append(answer, health.Read()...)
 		return health.EOF()
 	})
@@ -274,17 +275,17 @@ func TestConnsPerAddressOnSockets(t *testing.T) {
 
 // Over the memory ceiling a client gets 503, and the log says so.
 func TestMaxMemory(t *testing.T) {
-	log := new(logBuffer)
+	log := new(waittest.Log)
 	g := startGateway(t, Config{MaxMemory: 1, Loops: 1, MaxConns: 10, Endpoints: []Endpoint{echo("/echo")}, Log: slog.New(slog.NewTextHandler(log, nil))})
-	until(t, "the memory is measured", func() bool { return g.admission.memory.Load() })
+	waittest.Until(t, "the memory is measured", func() bool { return g.admission.memory.Load() })
 	c := dialTCP(t, g.Addr().String(), nil)
 	_, _ = c.Write(requestFor("/echo", ws.Dial{}))
 	status, head, body := parseAnswer(t, readAll(t, c))
 	if status != 503 || !strings.Contains(head, "Retry-After: 5\r\n") || !strings.Contains(body, "memory") {
 		t.Errorf("status %d, head %q, body %q; want 503 with Retry-After", status, head, body)
 	}
-	wantLog(t, log, "msg=refused", "limit=memory")
-	wantLog(t, log, "memory ceiling", "ceiling=1")
+	log.Want(t, "msg=refused", "limit=memory")
+	log.Want(t, "memory ceiling", "ceiling=1")
 	if n := g.Stats().Refused["memory"]; n != 1 {
 		t.Errorf("Refused = %v", g.Stats().Refused)
 	}
@@ -299,7 +300,7 @@ func TestRefusalsAreLoggedSeldom(t *testing.T) {
 	}
 	w.sys.Advance(1100 * time.Millisecond)
 	w.raw()
-	wantLog(t, w.log, "limit=max_conns", "and_before=99")
+	w.log.Want(t, "limit=max_conns", "and_before=99")
 	if n := strings.Count(w.log.String(), "msg=refused"); n != 2 {
 		t.Errorf("%d lines, want 2:\n%s", n, w.log)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/longwire/longwire/internal/loop"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -76,15 +77,15 @@ func TestMessagesAllocateNothing(t *testing.T) {
 			if raceEnabled && (x.deflate || len(x.out) > 10_000) {
 				t.Skip("under the race detector pools drop what they like")
 			}
-			c := dialWS(t, g.Addr().String(), "/echo", ws.Dial{Deflate: x.deflate})
+			c := wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{Deflate: x.deflate})
 			in := make([]byte, x.in)
 			rounds := 4000 / x.messages
 			for range 50 {
-				exchange(t, c.c, x.out, in)
+				exchange(t, c, x.out, in)
 			}
 			if n := mallocs(func() {
 				for range rounds {
-					exchange(t, c.c, x.out, in)
+					exchange(t, c, x.out, in)
 				}
 			}); n > few {
 				t.Errorf("%d heap objects for %d messages", n, rounds*x.messages)
@@ -127,8 +128,8 @@ func TestSplitMessagesAllocateNothing(t *testing.T) {
 func TestSendAllocatesNothing(t *testing.T) {
 	var r recorder
 	g := startGateway(t, Config{Loops: 1, MaxConns: 100, MaxMemory: -1, Endpoints: []Endpoint{r.watch(echo("/echo"))}})
-	c := dialWS(t, g.Addr().String(), "/echo", ws.Dial{})
-	c.echoes()
+	c := wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{})
+	c.Echoes()
 	conn := r.last()
 	payload := make([]byte, 100)
 	in := make([]byte, 102)
@@ -136,7 +137,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 		if err := conn.Send(ws.OpBinary, payload); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadFull(c.c, in); err != nil {
+		if _, err := io.ReadFull(c, in); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,11 +164,11 @@ func TestHeartbeatsAllocateNothing(t *testing.T) {
 	g := startGateway(t, Config{Loops: 1, MaxConns: 100, MaxMemory: -1, Endpoints: []Endpoint{echo("/echo")}, system: clock})
 	var clients []net.Conn
 	for range conns {
-		c := dialWS(t, g.Addr().String(), "/echo", ws.Dial{})
-		c.echoes()
-		clients = append(clients, c.c)
+		c := wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{})
+		c.Echoes()
+		clients = append(clients, c)
 	}
-	waker := dialWS(t, g.Addr().String(), "/echo", ws.Dial{})
+	waker := wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{})
 	pong := frame(true, 0, ws.OpPong, "")
 	in := make([]byte, 2)
 	pongs := uint64(0)
@@ -177,7 +178,7 @@ func TestHeartbeatsAllocateNothing(t *testing.T) {
 		}
 		pongs += conns + 1
 		clock.by.Add(int64(26 * time.Second))
-		_, _ = waker.c.Write(pong) // wakes the loop, which sees what time it is
+		_, _ = waker.Write(pong) // wakes the loop, which sees what time it is
 		for _, c := range clients {
 			if _, err := io.ReadFull(c, in); err != nil || in[0] != 0x89 {
 				t.Fatalf("got % x, %v; want a ping", in, err)

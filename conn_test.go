@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -74,20 +76,20 @@ func TestCloseLosesNothing(t *testing.T) {
 		r.closed = make(chan Cause, 1)
 		g := startGateway(t, Config{Tables: table, Loops: 1, MaxConns: 100, MaxMemory: -1, Endpoints: []Endpoint{r.watch(ep)}})
 		for _, from := range []string{"loop", "goroutine"} {
-			c := dialWS(t, g.Addr().String(), "/burst", ws.Dial{})
-			c.send(ws.OpText, from)
+			c := wstest.Dial(t, g.Addr().String(), "/burst", ws.Dial{})
+			c.Send(ws.OpText, from)
 			for k := range n {
-				op, got, code := c.next()
+				op, got, code := c.Next()
 				if op != ws.OpBinary || len(got) != size || got[0] != byte(k) || got[size-1] != byte(k) {
 					t.Fatalf("message %d: %v of %d bytes, %d", k, op, len(got), code)
 				}
 			}
-			if op, reason, code := c.next(); op != ws.OpClose || code != 1000 || reason != "that was all" {
+			if op, reason, code := c.Next(); op != ws.OpClose || code != 1000 || reason != "that was all" {
 				t.Errorf("got %v %q %d, want our close frame", op, reason, code)
 			}
-			c.send(ws.OpClose, closePayload(1000, ""))
-			c.eof()
-			_ = c.c.Close()
+			c.Send(ws.OpClose, closePayload(1000, ""))
+			c.EOF()
+			_ = c.Close()
 			if got, want := <-r.closed, (Cause{Kind: CauseApplication, Code: 1000}); got != want {
 				t.Errorf("cause = %v, want %v", got, want)
 			}
@@ -120,7 +122,7 @@ func TestSlowConsumer(t *testing.T) {
 		t.Error("want a reset: a FIN would wait behind what it does not read")
 	}
 	w.wantCloses(map[string]uint64{"slow_consumer": 1})
-	wantLog(t, w.log, "cause=slow_consumer", "detail=write_queue")
+	w.log.Want(t, "cause=slow_consumer", "detail=write_queue")
 	if q := w.g.Stats().QueueBytes; q != 0 {
 		t.Errorf("%d bytes wait for nobody", q)
 	}
@@ -295,16 +297,16 @@ func TestReplyThenClose(t *testing.T) {
 		}}
 		r := recorder{closed: make(chan Cause, 1)}
 		g := startGateway(t, Config{Loops: 1, MaxConns: 10, MaxMemory: -1, Endpoints: []Endpoint{r.watch(ep)}})
-		c := dialWS(t, g.Addr().String(), "/", ws.Dial{})
-		c.send(ws.OpText, "go")
+		c := wstest.Dial(t, g.Addr().String(), "/", ws.Dial{})
+		c.Send(ws.OpText, "go")
 		for _, want := range []string{"one", "two", "three"} {
-			if _, got, _ := c.next(); got != want {
+			if _, got, _ := c.Next(); got != want {
 				t.Errorf("blocking=%t: got %q, want %q", blocking, got, want)
 			}
 		}
-		c.send(ws.OpClose, closePayload(1001, ""))
-		c.eof()
-		_ = c.c.Close()
+		c.Send(ws.OpClose, closePayload(1001, ""))
+		c.EOF()
+		_ = c.Close()
 		if got := <-r.closed; got.Kind != CauseApplication {
 			t.Errorf("blocking=%t: cause = %v", blocking, got)
 		}
@@ -401,7 +403,7 @@ func TestBlockingHoldsBack(t *testing.T) {
 	}
 	close(gate)
 	for k := range n {
-		until(t, "an echo", func() bool {
+		waittest.Until(t, "an echo", func() bool {
 			_, text, _, ok := p.next()
 			if ok && text != fmt.Sprint(k) {
 				t.Fatalf("echo %q, want %d", text, k)

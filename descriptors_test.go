@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -79,7 +81,7 @@ func TestDescriptorsExhausted(t *testing.T) {
 	}
 	cmd := exec.Command(shell, "-c", `ulimit -n 1500 && exec "$0"`, exe)
 	cmd.Env = append(os.Environ(), childVariable+"=1")
-	log := new(logBuffer)
+	log := new(waittest.Log)
 	cmd.Stderr = log
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -115,24 +117,24 @@ func TestDescriptorsExhausted(t *testing.T) {
 		return conns, shed, iterations
 	}
 	addr := line()
-	a := dialWS(t, addr, "/echo", ws.Dial{})
-	a.echoes()
+	a := wstest.Dial(t, addr, "/echo", ws.Dial{})
+	a.Echoes()
 	if n, err := strconv.Atoi(ask("waste")); err != nil || n < 100 {
 		t.Fatalf("%d descriptors could be wasted, %v", n, err)
 	}
-	var waiting []*testClient
+	var waiting []*wstest.Client
 	for range 10 {
 		c := dialTCP(t, addr, requestFor("/echo", ws.Dial{}))
-		waiting = append(waiting, &testClient{t: t, c: c, buf: make([]byte, 4096)})
+		waiting = append(waiting, wstest.On(t, c))
 	}
-	wantLog(t, log, "accepting pauses", "too many open files")
+	log.Want(t, "accepting pauses", "too many open files")
 	_, shed, iterations := stats()
 	const echoes = 200
 	for range echoes {
-		a.echoes()
+		a.Echoes()
 	}
 	// It tries again every half second, and each try may find several listeners' worth of trouble.
-	until(t, "another try to accept", func() bool { _, n, _ := stats(); return n > shed })
+	waittest.Until(t, "another try to accept", func() bool { _, n, _ := stats(); return n > shed })
 	conns, shed2, iterations2 := stats()
 	if conns != 1 {
 		t.Errorf("%d conns, want 1", conns)
@@ -147,10 +149,10 @@ func TestDescriptorsExhausted(t *testing.T) {
 		t.Fatal(got)
 	}
 	for _, c := range waiting {
-		c.handshake(ws.Dial{})
-		c.echoes()
+		c.Handshake(ws.Dial{})
+		c.Echoes()
 	}
-	a.echoes()
+	a.Echoes()
 	if n := strings.Count(log.String(), "accepting pauses"); n > shed2+5 {
 		t.Errorf("%d log lines", n)
 	}

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -24,7 +26,7 @@ func (w *world) drain(over time.Duration) (done chan error) {
 	w.t.Helper()
 	done = make(chan error, 1)
 	go func() { done <- w.g.Drain(context.Background(), over) }()
-	until(w.t, "every conn's turn in the drain", func() bool {
+	waittest.Until(w.t, "every conn's turn in the drain", func() bool {
 		if !w.g.Stats().Draining || w.sys.Listening() > 0 {
 			return false
 		}
@@ -297,8 +299,8 @@ func TestCloseCutsAll(t *testing.T) {
 		g := startGateway(t, Config{Tables: table, Loops: 2, MaxConns: 200, MaxMemory: -1,
 			Endpoints: []Endpoint{r.watch(echo("/echo")), r.watch(blocking)}})
 		for range 20 {
-			dialWS(t, g.Addr().String(), "/echo", ws.Dial{}).echoes()
-			dialWS(t, g.Addr().String(), "/blocking", ws.Dial{}).echoes()
+			wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{}).Echoes()
+			wstest.Dial(t, g.Addr().String(), "/blocking", ws.Dial{}).Echoes()
 			dialTCP(t, g.Addr().String(), []byte("GET /"))
 		}
 		ctx := r.last().Context()
@@ -344,14 +346,14 @@ func TestListenAndServeDrains(t *testing.T) {
 		defer cancel()
 		served := make(chan error, 1)
 		go func() { served <- g.ListenAndServe(ctx) }()
-		until(t, "it listens", func() bool { return g.Ready() && g.Addr().IsValid() })
+		waittest.Until(t, "it listens", func() bool { return g.Ready() && g.Addr().IsValid() })
 		addr := g.Addr().String()
-		c := dialWS(t, addr, "/echo", ws.Dial{})
-		c.echoes()
+		c := wstest.Dial(t, addr, "/echo", ws.Dial{})
+		c.Echoes()
 		plain := dialTCP(t, addr, []byte("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"))
 		<-inside
 		cancel()
-		if op, _, code := c.next(); op != ws.OpClose || code != 1001 {
+		if op, _, code := c.Next(); op != ws.OpClose || code != 1001 {
 			t.Errorf("got %v %d, want close 1001", op, code)
 		}
 		// Between the end of accepting and the end of the drain the port refuses.
@@ -369,9 +371,9 @@ func TestListenAndServeDrains(t *testing.T) {
 		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "finished" {
 			t.Errorf("the request in flight got %q, %v", body, err)
 		}
-		c.send(ws.OpClose, closePayload(1001, ""))
-		c.eof()
-		_ = c.c.Close()
+		c.Send(ws.OpClose, closePayload(1001, ""))
+		c.EOF()
+		_ = c.Close()
 		if err := <-served; err != nil {
 			t.Errorf("ListenAndServe = %v", err)
 		}

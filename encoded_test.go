@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -16,25 +17,25 @@ func TestBroadcastCompressed(t *testing.T) {
 	}
 	g := startGateway(t, Config{Endpoints: []Endpoint{ep("/a"), ep("/b")}})
 	addr := g.Addr().String()
-	var as []*testClient
+	var as []*wstest.Client
 	for k := range 6 {
-		as = append(as, dialWS(t, addr, "/a", ws.Dial{Deflate: k%2 == 0}))
+		as = append(as, wstest.Dial(t, addr, "/a", ws.Dial{Deflate: k%2 == 0}))
 		<-open
 	}
-	b := dialWS(t, addr, "/b", ws.Dial{})
+	b := wstest.Dial(t, addr, "/b", ws.Dial{})
 	<-open
 	for _, want := range []string{"short", strings.Repeat("long ", 400)} {
 		if err := g.Broadcast("/a", ws.OpText, []byte(want)); err != nil {
 			t.Fatal(err)
 		}
 		for k, c := range as {
-			if op, got, _ := c.next(); op != ws.OpText || got != want {
+			if op, got, _ := c.Next(); op != ws.OpText || got != want {
 				t.Errorf("client %d got %v of %d bytes, want text of %d", k, op, len(got), len(want))
 			}
 		}
 	}
-	b.send(ws.OpText, "mine")
-	if _, got, _ := b.next(); got != "mine" {
+	b.Send(ws.OpText, "mine")
+	if _, got, _ := b.Next(); got != "mine" {
 		t.Errorf("the other endpoint's client got %q", got)
 	}
 	if err := g.Broadcast("/nowhere", ws.OpText, nil); err == nil {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/longwire/longwire/internal/loop/looptest"
 	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -184,13 +186,13 @@ func TestSilentConns(t *testing.T) {
 		var r recorder
 		g := startGateway(t, Config{Tables: table, MaxConns: n + 100, Loops: 1, MaxMemory: -1, Endpoints: []Endpoint{r.watch(echo("/echo"))},
 			HandshakeTimeout: time.Hour})
-		b := dialWS(t, g.Addr().String(), "/echo", ws.Dial{})
-		b.echoes()
+		b := wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{})
+		b.Echoes()
 		goroutines, ths := runtime.NumGoroutine(), threads()
 		for range n {
 			dialTCP(t, g.Addr().String(), nil)
 		}
-		until(t, "all conns in their slots", func() bool { return g.Stats().Conns == int64(n)+1 })
+		waittest.Until(t, "all conns in their slots", func() bool { return g.Stats().Conns == int64(n)+1 })
 		if got := runtime.NumGoroutine(); got > goroutines {
 			t.Errorf("%d goroutines, %d before", got, goroutines)
 		}
@@ -200,7 +202,7 @@ func TestSilentConns(t *testing.T) {
 		if s := g.Stats(); s.Partials != 0 || s.QueueBytes != 0 {
 			t.Errorf("%d partials, %d bytes in queues, want none", s.Partials, s.QueueBytes)
 		}
-		b.echoes()
+		b.Echoes()
 	})
 }
 
@@ -651,7 +653,7 @@ func TestProtocolRules(t *testing.T) {
 			p.finish()
 			p.wantCause(Cause{Kind: CauseProtocol, Code: x.code, Detail: x.rule})
 			w.wantCloses(map[string]uint64{"protocol_error": 1})
-			wantLog(t, w.log, "cause=protocol_error", "detail="+x.rule)
+			w.log.Want(t, "cause=protocol_error", "detail="+x.rule)
 			b.check()
 		})
 	}
@@ -694,14 +696,14 @@ func TestViolationAmidData(t *testing.T) {
 	onTables(t, func(t *testing.T, table Tables) {
 		r := recorder{closed: make(chan Cause, 1)}
 		g := startGateway(t, Config{Tables: table, Loops: 1, MaxConns: 100, MaxMemory: -1, Endpoints: []Endpoint{r.watch(echo("/echo"))}})
-		c := dialWS(t, g.Addr().String(), "/echo", ws.Dial{})
+		c := wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{})
 		b := append(frame(true, 0, 3, ""), bytes.Repeat(frame(true, 0, ws.OpBinary, strings.Repeat("x", 10_000)), 100)...)
-		go func() { _, _ = c.c.Write(b) }()
-		if op, reason, code := c.next(); op != ws.OpClose || code != 1002 || reason != "reserved_opcode" {
+		go func() { _, _ = c.Write(b) }()
+		if op, reason, code := c.Next(); op != ws.OpClose || code != 1002 || reason != "reserved_opcode" {
 			t.Errorf("got %v %q %d, want close 1002", op, reason, code)
 		}
-		c.eof()
-		_ = c.c.Close()
+		c.EOF()
+		_ = c.Close()
 		if got, want := <-r.closed, (Cause{Kind: CauseProtocol, Code: 1002, Detail: "reserved_opcode"}); got != want {
 			t.Errorf("cause = %v, want %v", got, want)
 		}
@@ -713,24 +715,24 @@ func TestResetsOnSockets(t *testing.T) {
 	onTables(t, func(t *testing.T, table Tables) {
 		r := recorder{closed: make(chan Cause, 100)}
 		g := startGateway(t, Config{Tables: table, Loops: 1, MaxConns: 100, MaxMemory: -1, Endpoints: []Endpoint{r.watch(echo("/echo"))}})
-		b := dialWS(t, g.Addr().String(), "/echo", ws.Dial{})
-		b.echoes()
+		b := wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{})
+		b.Echoes()
 		sent := [][]byte{nil, frame(true, 0, ws.OpText, "hello")[:5], frame(false, 0, ws.OpText, "hello")}
 		for k := range 30 {
-			c := dialWS(t, g.Addr().String(), "/echo", ws.Dial{})
-			c.echoes()
-			_, _ = c.c.Write(sent[k%3])
-			tcp := c.c.(interface{ SetLinger(int) error })
+			c := wstest.Dial(t, g.Addr().String(), "/echo", ws.Dial{})
+			c.Echoes()
+			_, _ = c.Write(sent[k%3])
+			tcp := c.Conn.(interface{ SetLinger(int) error })
 			want := CauseClientFIN
 			if k%2 == 0 {
 				want = CauseReset
 				_ = tcp.SetLinger(0)
 			}
-			_ = c.c.Close()
+			_ = c.Close()
 			if got := <-r.closed; got.Kind != want {
 				t.Errorf("conn %d: cause = %v, want %v", k, got, want)
 			}
-			b.echoes()
+			b.Echoes()
 		}
 	})
 }
@@ -783,7 +785,7 @@ func TestEpollErrors(t *testing.T) {
 		if s := w.g.Stats(); s.Shed != 1 || s.Conns != 1 {
 			t.Errorf("shed %d times, %d conns; want 1 and 1", s.Shed, s.Conns)
 		}
-		wantLog(t, w.log, "accepting pauses", "no space left")
+		w.log.Want(t, "accepting pauses", "no space left")
 		b.check()
 		late := w.raw()
 		late.Write(requestFor("/echo", ws.Dial{}))
@@ -803,7 +805,7 @@ func TestEpollErrors(t *testing.T) {
 	})
 	t.Run("wait", func(t *testing.T) {
 		sys := looptest.New()
-		w := &world{t: t, sys: sys, log: new(logBuffer)}
+		w := &world{t: t, sys: sys, log: new(waittest.Log)}
 		c := Config{Addr: "127.0.0.1:0", system: sys, Loops: 1, MaxConns: 10, MaxMemory: -1, Endpoints: []Endpoint{w.open.watch(echo("/echo"))}}
 		var err error
 		if w.g, err = New(c); err != nil {
@@ -811,7 +813,7 @@ func TestEpollErrors(t *testing.T) {
 		}
 		over := make(chan error, 1)
 		go func() { over <- w.g.ListenAndServe(context.Background()) }()
-		until(t, "the gateway listens", func() bool { return sys.Listening() > 0 && w.g.Ready() })
+		waittest.Until(t, "the gateway listens", func() bool { return sys.Listening() > 0 && w.g.Ready() })
 		p := w.dial("/echo")
 		p.echoes()
 		sys.Fail(looptest.Wait, syscall.EBADF, 1)

@@ -1,22 +1,20 @@
 package longwire
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"os"
-	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/longwire/longwire/internal/loop/looptest"
+	"github.com/longwire/longwire/internal/waittest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -26,7 +24,7 @@ type world struct {
 	t    *testing.T
 	sys  *looptest.System
 	g    *Gateway
-	log  *logBuffer
+	log  *waittest.Log
 	open recorder
 }
 
@@ -109,7 +107,7 @@ func echo(path string) Endpoint {
 // newWorld starts a gateway in memory. Without endpoints it has echo at /echo.
 func newWorld(t *testing.T, c Config) *world {
 	t.Helper()
-	w := &world{t: t, sys: looptest.New(), log: new(logBuffer)}
+	w := &world{t: t, sys: looptest.New(), log: new(waittest.Log)}
 	if sys, ok := c.system.(*looptest.System); ok {
 		w.sys = sys
 	}
@@ -383,49 +381,6 @@ func parseAnswer(t *testing.T, b []byte) (status int, head, body string) {
 	return resp.Status(), string(b[:n]), string(b[n:])
 }
 
-// logBuffer collects log lines.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// until returns when ok does, which is asked again and again. It is for what has no signal to wait for.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came: %s", what)
-		}
-		runtime.Gosched()
-	}
-}
-
-// wantLog waits for a log line with all the words.
-func wantLog(t *testing.T, l *logBuffer, words ...string) {
-	t.Helper()
-	until(t, fmt.Sprintf("a log line with %q in\n%s", words, l), func() bool {
-		for line := range strings.Lines(l.String()) {
-			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
-				return true
-			}
-		}
-		return false
-	})
-}
-
 func brief(s string) string {
 	if len(s) > 60 {
 		return fmt.Sprintf("%q… (%d bytes)", s[:50], len(s))
@@ -479,27 +434,9 @@ func readAll(t *testing.T, c net.Conn) []byte {
 	return b
 }
 
-// echoes checks that the connection works.
-func (c *testClient) echoes() {
-	c.t.Helper()
-	c.send(ws.OpText, "are you there?")
-	if op, p, code := c.next(); op != ws.OpText || p != "are you there?" {
-		c.t.Errorf("echo = %v %s %d", op, brief(p), code)
-	}
-}
-
 // threads is the number of threads of this process; 0 where that is not known.
 func threads() int {
 	e, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return 0
-	}
-	return len(e)
-}
-
-// descriptors are the open descriptors of this process (its own table); 0 where that is not known.
-func descriptors() int {
-	e, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return 0
 	}

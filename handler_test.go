@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -26,12 +28,12 @@ type mounted struct {
 	srv  *httptest.Server
 	addr string
 	open recorder
-	log  *logBuffer
+	log  *waittest.Log
 }
 
 func mount(t *testing.T, c Config, start func(*httptest.Server)) *mounted {
 	t.Helper()
-	m := &mounted{log: new(logBuffer)}
+	m := &mounted{log: new(waittest.Log)}
 	m.open.closed = make(chan Cause, 1000)
 	if c.Endpoints == nil {
 		c.Endpoints = []Endpoint{echo("/echo"), echo("/other")}
@@ -75,21 +77,21 @@ func TestHandlerEchoes(t *testing.T) {
 	onTables(t, func(t *testing.T, table Tables) {
 		m := mount(t, Config{Tables: table}, (*httptest.Server).Start)
 		for _, deflate := range []bool{false, true} {
-			c := dialWS(t, m.addr, "/echo", ws.Dial{Deflate: deflate, Subprotocols: []string{"a"}})
-			c.echoes()
+			c := wstest.Dial(t, m.addr, "/echo", ws.Dial{Deflate: deflate, Subprotocols: []string{"a"}})
+			c.Echoes()
 			for _, size := range []int{0, 125, 126, 65536, 500_000} {
 				want := strings.Repeat("x", size)
-				go c.send(ws.OpBinary, want)
-				if op, got, _ := c.next(); op != ws.OpBinary || got != want {
+				go c.Send(ws.OpBinary, want)
+				if op, got, _ := c.Next(); op != ws.OpBinary || got != want {
 					t.Errorf("echo of %d bytes = %v of %d", size, op, len(got))
 				}
 			}
-			c.send(ws.OpClose, closePayload(1000, ""))
-			if op, _, code := c.next(); op != ws.OpClose || code != 1000 {
+			c.Send(ws.OpClose, closePayload(1000, ""))
+			if op, _, code := c.Next(); op != ws.OpClose || code != 1000 {
 				t.Errorf("got %v %d, want close 1000", op, code)
 			}
-			c.eof()
-			_ = c.c.Close()
+			c.EOF()
+			_ = c.Close()
 			if got := <-m.open.closed; got != (Cause{Kind: CauseClientClose, Code: 1000}) {
 				t.Errorf("cause = %v", got)
 			}
@@ -110,40 +112,19 @@ func TestHandlerFramesBehindTheRequest(t *testing.T) {
 				b = append(b, frame(true, 0, ws.OpText, fmt.Sprint("early ", k))...)
 			}
 			b = append(b, frame(false, 0, ws.OpText, "half ")...)
-			c := &testClient{t: t, c: dialTCP(t, m.addr, b), buf: make([]byte, 64<<10)}
-			c.handshake(ws.Dial{})
+			c := wstest.On(t, dialTCP(t, m.addr, b))
+			c.Handshake(ws.Dial{})
 			for k := range n {
-				if _, got, _ := c.next(); got != fmt.Sprint("early ", k) {
+				if _, got, _ := c.Next(); got != fmt.Sprint("early ", k) {
 					t.Fatalf("got %q, want early %d", got, k)
 				}
 			}
-			_, _ = c.c.Write(frame(true, 0, ws.OpContinuation, "and half"))
-			if _, got, _ := c.next(); got != "half and half" {
+			_, _ = c.Write(frame(true, 0, ws.OpContinuation, "and half"))
+			if _, got, _ := c.Next(); got != "half and half" {
 				t.Errorf("got %q", got)
 			}
 		}
 	})
-}
-
-// handshake reads the response to requestFor(…, d).
-func (c *testClient) handshake(d ws.Dial) {
-	c.t.Helper()
-	for {
-		resp, n, err := ws.ParseResponse(c.left, 0)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		if n > 0 {
-			h, err := d.Check(&resp, [16]byte{})
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			c.r.Reset(ws.ReaderConfig{Role: ws.Client, MaxMessage: 64 << 20, Deflate: h.Deflate.On})
-			c.left = c.left[n:]
-			return
-		}
-		c.fill()
-	}
 }
 
 // A connection may speak plain HTTP first and upgrade later: in a server of others, and on the gateway's own port.
@@ -168,12 +149,12 @@ func TestUpgradeAfterPlainHTTP(t *testing.T) {
 				}
 				// A refused handshake ends the connection, so this is the last word of HTTP on it.
 				_, _ = c.Write(append(requestFor("/echo", ws.Dial{}), frame(true, 0, ws.OpText, "early")...))
-				tc := &testClient{t: t, c: c, buf: make([]byte, 4096)}
-				tc.handshake(ws.Dial{})
-				if _, got, _ := tc.next(); got != "early" {
+				tc := wstest.On(t, c)
+				tc.Handshake(ws.Dial{})
+				if _, got, _ := tc.Next(); got != "early" {
 					t.Errorf("got %q", got)
 				}
-				tc.echoes()
+				tc.Echoes()
 			})
 		}
 		if n := own.Stats().HTTP; n != 0 {
@@ -270,9 +251,9 @@ func TestHandlerLeavesNoGoroutine(t *testing.T) {
 	onTables(t, func(t *testing.T, table Tables) {
 		const n = 200
 		m := mount(t, Config{Tables: table}, (*httptest.Server).Start)
-		dialWS(t, m.addr, "/echo", ws.Dial{}).echoes() // the loops run
+		wstest.Dial(t, m.addr, "/echo", ws.Dial{}).Echoes() // the loops run
 		before := runtime.NumGoroutine()
-		clients := make([]*testClient, n)
+		clients := make([]*wstest.Client, n)
 		var wg sync.WaitGroup
 		for k := range clients {
 			wg.Go(func() {
@@ -281,22 +262,21 @@ func TestHandlerLeavesNoGoroutine(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 				_, _ = c.Write(append(requestFor("/echo", ws.Dial{}), frame(true, 0, ws.OpText, fmt.Sprint(k))...))
-				clients[k] = &testClient{t: t, c: c, buf: make([]byte, 1024)}
+				clients[k] = wstest.On(t, c)
 			})
 		}
 		wg.Wait()
 		for k, c := range clients {
-			c.handshake(ws.Dial{})
-			if _, got, _ := c.next(); got != fmt.Sprint(k) {
+			c.Handshake(ws.Dial{})
+			if _, got, _ := c.Next(); got != fmt.Sprint(k) {
 				t.Errorf("conn %d got %q", k, got)
 			}
 		}
-		until(t, "the goroutines of net/http gone", func() bool { return runtime.NumGoroutine() <= before })
+		waittest.Until(t, "the goroutines of net/http gone", func() bool { return runtime.NumGoroutine() <= before })
 		for _, c := range clients {
-			c.echoes()
-			_ = c.c.Close()
+			c.Echoes()
+			_ = c.Close()
 		}
 		for range clients {
 			if got := <-m.open.closed; got.Kind != CauseClientFIN {
@@ -309,8 +289,8 @@ func TestHandlerLeavesNoGoroutine(t *testing.T) {
 // Limits hold under net/http as well.
 func TestHandlerLimits(t *testing.T) {
 	m := mount(t, Config{ConnsPerAddress: 2}, (*httptest.Server).Start)
-	a := dialWS(t, m.addr, "/echo", ws.Dial{})
-	dialWS(t, m.addr, "/echo", ws.Dial{}).echoes()
+	a := wstest.Dial(t, m.addr, "/echo", ws.Dial{})
+	wstest.Dial(t, m.addr, "/echo", ws.Dial{}).Echoes()
 	refused := func(label string, most int) {
 		t.Helper()
 		wantRetryAfter(t, readAll(t, dialTCP(t, m.addr, requestFor("/echo", ws.Dial{}))), 5, most)
@@ -319,14 +299,14 @@ func TestHandlerLimits(t *testing.T) {
 		}
 	}
 	refused("conns_per_address", 5)
-	wantLog(t, m.log, "msg=refused", "limit=conns_per_address")
-	_ = a.c.Close()
+	m.log.Want(t, "msg=refused", "limit=conns_per_address")
+	_ = a.Close()
 	<-m.open.closed
-	dialWS(t, m.addr, "/echo", ws.Dial{}).echoes()
+	wstest.Dial(t, m.addr, "/echo", ws.Dial{}).Echoes()
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() { done <- m.g.Drain(ctx, time.Hour) }()
-	until(t, "the drain", func() bool { return !m.g.Ready() })
+	waittest.Until(t, "the drain", func() bool { return !m.g.Ready() })
 	refused("drain", 15)
 	cancel(errors.New("enough"))
 	<-done
@@ -339,7 +319,7 @@ func TestHandlerLimits(t *testing.T) {
 // With one endpoint, any path that the mux sends here will do.
 func TestHandlerAnyPath(t *testing.T) {
 	m := mount(t, Config{Endpoints: []Endpoint{echo("/echo")}}, (*httptest.Server).Start)
-	dialWS(t, m.addr, "/somewhere/else", ws.Dial{}).echoes()
+	wstest.Dial(t, m.addr, "/somewhere/else", ws.Dial{}).Echoes()
 }
 
 // The paths of endpoints are not patterns: what net/http's mux reads into a path must not matter.
@@ -348,7 +328,7 @@ func TestPathsAreNoPatterns(t *testing.T) {
 	for _, path := range []string{"/", "/healthz", "/a/{b}", "/a/{b...}", "/a/", "/{", "/a%20b", "/a//b"} {
 		t.Run(path, func(t *testing.T) {
 			g := startGateway(t, Config{Loops: 1, MaxConns: 10, MaxMemory: -1, Endpoints: []Endpoint{echo(path)}, HTTP: page})
-			dialWS(t, g.Addr().String(), path, ws.Dial{}).echoes()
+			wstest.Dial(t, g.Addr().String(), path, ws.Dial{}).Echoes()
 			// After plain HTTP on the same connection.
 			c := dialTCP(t, g.Addr().String(), []byte("GET /page HTTP/1.1\r\nHost: h\r\n\r\n"))
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -359,9 +339,9 @@ func TestPathsAreNoPatterns(t *testing.T) {
 				t.Errorf("GET /page = %q", b)
 			}
 			_, _ = c.Write(requestFor(path, ws.Dial{}))
-			tc := &testClient{t: t, c: c, buf: make([]byte, 4096)}
-			tc.handshake(ws.Dial{})
-			tc.echoes()
+			tc := wstest.On(t, c)
+			tc.Handshake(ws.Dial{})
+			tc.Echoes()
 		})
 	}
 }

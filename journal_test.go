@@ -15,6 +15,8 @@ import (
 
 	"github.com/longwire/longwire/internal/journal"
 	"github.com/longwire/longwire/internal/sampling"
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -33,7 +35,7 @@ func (j *journalled) take(entries []Entry) {
 // all are the entries once there is one of an end for each of so many conns.
 func (j *journalled) all(t *testing.T, ends int) (list []Entry) {
 	t.Helper()
-	until(t, "the ends in the journal", func() bool {
+	waittest.Until(t, "the ends in the journal", func() bool {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		list = slices.Clone(j.list)
@@ -193,8 +195,8 @@ func TestJournalOff(t *testing.T) {
 }
 
 // sampled is a gateway on a real kernel whose log is sampled, none of those to which nothing happens.
-func sampled(t *testing.T, c Config, o sampling.Options) (*Gateway, *logBuffer, *sampling.Handler) {
-	b := new(logBuffer)
+func sampled(t *testing.T, c Config, o sampling.Options) (*Gateway, *waittest.Log, *sampling.Handler) {
+	b := new(waittest.Log)
 	h := sampling.New(slog.NewJSONHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}), o)
 	c.Log = slog.New(h)
 	c.Loops, c.MaxConns, c.MaxMemory = 2, 1000, -1
@@ -210,10 +212,10 @@ func TestJournalSampled(t *testing.T) {
 	var wg sync.WaitGroup
 	for n := range clients {
 		wg.Go(func() {
-			c := dialWS(t, g.Addr().String(), "/connection/websocket", ws.Dial{Header: fmt.Sprintf("Traceparent: 00-%032x-%s-00\r\nCookie: session=sesame\r\n", n+1, remoteSpan)})
+			c := wstest.Dial(t, g.Addr().String(), "/connection/websocket", ws.Dial{Header: fmt.Sprintf("Traceparent: 00-%032x-%s-00\r\nCookie: session=sesame\r\n", n+1, remoteSpan)})
 			ask := func(text string) {
-				c.send(ws.OpText, text)
-				c.next()
+				c.Send(ws.OpText, text)
+				c.Next()
 			}
 			ask(`{"id":1,"connect":{"data":{"secret":"sesame"}}}`)
 			ask(`{"id":2,"subscribe":{"channel":"news","token":""}}`)
@@ -222,11 +224,11 @@ func TestJournalSampled(t *testing.T) {
 			}
 			ask(`{"id":4,"unsubscribe":{"channel":"news"}}`)
 			ask(`{"id":5,"publish":{"channel":"other","data":{"text":"sesame"}}}`)
-			_ = c.c.Close()
+			_ = c.Close()
 		})
 	}
 	wg.Wait()
-	until(t, "the ends", func() bool { return g.Stats().Conns == 0 })
+	waittest.Until(t, "the ends", func() bool { return g.Stats().Conns == 0 })
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +271,7 @@ func TestJournalSampled(t *testing.T) {
 
 // TestJournalLines: each kind of entry is a line that can be read.
 func TestJournalLines(t *testing.T) {
-	b := new(logBuffer)
+	b := new(waittest.Log)
 	g := startGateway(t, Config{Endpoints: []Endpoint{Centrifuge("/c"), Echo("/echo")}, MaxConns: 10, MaxMemory: -1,
 		Log: slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	client := g.node.ID(1 << 32)
@@ -347,15 +349,15 @@ func TestRecentEnds(t *testing.T) {
 
 // TestJournalKernelOnly: the log has what the kernel told, and nothing else about conns.
 func TestJournalKernelOnly(t *testing.T) {
-	b := new(logBuffer)
+	b := new(waittest.Log)
 	g := startGateway(t, Config{MaxConns: 10, MaxMemory: -1, Journal: Journal{KernelOnly: true}, Log: slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	c := dialWS(t, g.Addr().String(), "/ws", ws.Dial{})
-	if _, err := c.c.Write(ws.AppendFrame(nil, ws.Server, ws.OpText, []byte("x"), maskKey)); err != nil { // a fault, which is at info else
+	c := wstest.Dial(t, g.Addr().String(), "/ws", ws.Dial{})
+	if _, err := c.Write(ws.AppendFrame(nil, ws.Server, ws.OpText, []byte("x"), maskKey)); err != nil { // a fault, which is at info else
 		t.Fatal(err)
 	}
-	_, _, _ = c.next()
-	_ = c.c.Close()
-	until(t, "the end", func() bool { return g.Stats().Conns == 0 })
+	_, _, _ = c.Next()
+	_ = c.Close()
+	waittest.Until(t, "the end", func() bool { return g.Stats().Conns == 0 })
 	g.KernelEnded(tag(7), time.Now(), KernelEnd{})
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
@@ -402,11 +404,11 @@ func TestHookContext(t *testing.T) {
 			got <- c
 			return ConnectReply{User: "u"}, nil
 		}}})
-	c := dialWS(t, g.Addr().String(), "/c", ws.Dial{})
-	c.send(ws.OpText, `{"id":1,"connect":{}}`)
-	_, _, _ = c.next()
+	c := wstest.Dial(t, g.Addr().String(), "/c", ws.Dial{})
+	c.Send(ws.OpText, `{"id":1,"connect":{}}`)
+	_, _, _ = c.Next()
 	x := (<-got).Context
-	_ = c.c.Close()
+	_ = c.Close()
 	list := j.all(t, 1)
 	if len(list) != 3 || list[1].Kind != journal.KindConnect || list[1].Text() != "u" || x != (TraceContext{Trace: list[1].Trace, Span: list[1].Span, Sampled: true}) {
 		t.Errorf("the hook was told %v, the journal has %+v", x, list)

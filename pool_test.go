@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/longwire/longwire/internal/loop"
+	"github.com/longwire/longwire/internal/waittest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -48,7 +49,7 @@ func TestBlockingPauses(t *testing.T) {
 	if len(got) != n || !slices.IsSorted(got) {
 		t.Errorf("%d messages, want %d; in order: %t", len(got), n, slices.IsSorted(got))
 	}
-	until(t, "the reply", func() bool {
+	waittest.Until(t, "the reply", func() bool {
 		op, text, _, _ := p.next()
 		if op == ws.OpPing {
 			p.send(ws.OpPong, "")
@@ -106,7 +107,7 @@ func TestBlockingOrder(t *testing.T) {
 	for _, p := range peers {
 		p.upgraded("/", ws.Dial{})
 		for m := range messages {
-			until(t, "an echo", func() bool {
+			waittest.Until(t, "an echo", func() bool {
 				_, text, _, ok := p.next()
 				if ok && text != fmt.Sprint(m) {
 					t.Fatalf("echo %q, want %d", text, m)
@@ -194,7 +195,7 @@ func TestPoolWorkers(t *testing.T) {
 			running.Add(-1)
 		})
 	}
-	until(t, "four pieces of work at a time", func() bool { return running.Load() == 4 })
+	waittest.Until(t, "four pieces of work at a time", func() bool { return running.Load() == 4 })
 	close(gate)
 	p.wait()
 	if most.Load() != 4 || p.workers != 0 || p.pending != 0 || len(p.serials) != 0 {

@@ -17,6 +17,8 @@ import (
 
 	"github.com/longwire/longwire/internal/loop"
 	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -26,7 +28,7 @@ import (
 func ended(t *testing.T, g *Gateway) *Span {
 	t.Helper()
 	var s *Span
-	until(t, "the end", func() bool {
+	waittest.Until(t, "the end", func() bool {
 		spans := why(t, g, Question{})
 		if len(spans) != 1 {
 			t.Fatalf("%d spans", len(spans))
@@ -45,42 +47,42 @@ func TestWhyOnSockets(t *testing.T) {
 		name                   string
 		at                     Endpoint
 		s                      Sessions
-		end                    func(t *testing.T, g *Gateway, r *recorder, c *testClient)
+		end                    func(t *testing.T, g *Gateway, r *recorder, c *wstest.Client)
 		sentence, cause, kinds string
 		evidence               func(e *Evidence) bool
 	}{
-		{name: "reset", at: echo("/"), end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) { reset(c.c.(*net.TCPConn)) },
+		{name: "reset", at: echo("/"), end: func(_ *testing.T, _ *Gateway, _ *recorder, c *wstest.Client) { reset(c.Conn.(*net.TCPConn)) },
 			sentence: "reset by the other side or by something between (ECONNRESET)", cause: "reset: ECONNRESET", kinds: "opened ended",
 			evidence: func(e *Evidence) bool { return e.Unacked == 0 && e.RTT >= 0 }},
-		{name: "closed before it read all", at: echo("/"), end: func(t *testing.T, _ *Gateway, r *recorder, c *testClient) {
+		{name: "closed before it read all", at: echo("/"), end: func(t *testing.T, _ *Gateway, r *recorder, c *wstest.Client) {
 			if err := r.last().Send(ws.OpText, []byte("unread")); err != nil {
 				t.Fatal(err)
 			}
 			b := make([]byte, 1)
-			if _, err := c.c.Read(b); err != nil { // it is there, and most of it unread
+			if _, err := c.Read(b); err != nil { // it is there, and most of it unread
 				t.Fatal(err)
 			}
-			_ = c.c.Close()
+			_ = c.Close()
 		}, sentence: "reset by the other side", cause: "reset: ECONNRESET", kinds: "opened ended", evidence: func(e *Evidence) bool { return e.Unacked == 0 }},
-		{name: "program hangs", at: quick, end: func(*testing.T, *Gateway, *recorder, *testClient) {},
+		{name: "program hangs", at: quick, end: func(*testing.T, *Gateway, *recorder, *wstest.Client) {},
 			sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (1008): program_silent", kinds: "opened pinged ended",
 			evidence: func(e *Evidence) bool { return e.Unacked == 0 && e.Timeouts == 0 && e.Pinged >= 400 }},
-		{name: "program hangs, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: time.Second, Pong: 300 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) {
-			c.send(ws.OpText, `{"id":1,"connect":{}}`)
+		{name: "program hangs, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: time.Second, Pong: 300 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *wstest.Client) {
+			c.Send(ws.OpText, `{"id":1,"connect":{}}`)
 		}, sentence: "The client's machine took our ping of", cause: "heartbeat_timeout (3012): program_silent", kinds: "opened connected pinged ended",
 			evidence: func(e *Evidence) bool { return e.Pinged == 300 && e.Unacked == 0 }},
-		{name: "reset while our ping is out, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: 2 * time.Second, Pong: 1900 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) {
+		{name: "reset while our ping is out, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: 2 * time.Second, Pong: 1900 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *wstest.Client) {
 			connectAndHearPing(c)
-			reset(c.c.(*net.TCPConn))
+			reset(c.Conn.(*net.TCPConn))
 		}, sentence: "reset by the other side", cause: "reset: ECONNRESET", kinds: "opened connected pinged ended",
 			evidence: func(e *Evidence) bool { return e.Pinged >= 0 && e.Pinged <= e.Age && e.Ponged == -1 }},
-		{name: "FIN after a pong, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: 2 * time.Second, Pong: 1900 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *testClient) {
+		{name: "FIN after a pong, session", at: Centrifuge("/"), s: Sessions{Insecure: true, Ping: 2 * time.Second, Pong: 1900 * time.Millisecond}, end: func(_ *testing.T, _ *Gateway, _ *recorder, c *wstest.Client) {
 			connectAndHearPing(c)
-			c.send(ws.OpText, `{}`)
-			_ = c.c.Close()
+			c.Send(ws.OpText, `{}`)
+			_ = c.Close()
 		}, sentence: "without a closing handshake", cause: "client_fin", kinds: "opened connected ended",
 			evidence: func(e *Evidence) bool { return e.Pinged == -1 && e.Ponged >= 0 && e.Ponged == e.Silent }},
-		{name: "does not read", at: many, end: func(t *testing.T, g *Gateway, r *recorder, _ *testClient) {
+		{name: "does not read", at: many, end: func(t *testing.T, g *Gateway, r *recorder, _ *wstest.Client) {
 			for range 10_000 { // 160 MB: no socket holds that
 				if spans := why(t, g, Question{Cause: CauseSlow}); len(spans) > 0 {
 					return
@@ -95,15 +97,15 @@ func TestWhyOnSockets(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var r recorder
 			g := startGateway(t, Config{Loops: 1, MaxConns: 10, MaxMemory: -1, Endpoints: []Endpoint{r.watch(c.at)}, Sessions: c.s})
-			client := dialWS(t, g.Addr().String(), "/", ws.Dial{})
-			until(t, "the opening", func() bool { return r.last() != Conn{} })
+			client := wstest.Dial(t, g.Addr().String(), "/", ws.Dial{})
+			waittest.Until(t, "the opening", func() bool { return r.last() != Conn{} })
 			c.end(t, g, &r, client)
 			s := ended(t, g)
 			wantWhy(t, s, c.sentence, c.cause, c.kinds)
 			if !c.evidence(s.Evidence) {
 				t.Errorf("evidence: %+v", s.Evidence)
 			}
-			if want := client.c.LocalAddr().String(); s.Address != want {
+			if want := client.LocalAddr().String(); s.Address != want {
 				t.Errorf("from %s, want %s", s.Address, want)
 			}
 		})
@@ -111,10 +113,10 @@ func TestWhyOnSockets(t *testing.T) {
 }
 
 // connectAndHearPing begins a session and waits for its first ping.
-func connectAndHearPing(c *testClient) {
-	c.send(ws.OpText, `{"id":1,"connect":{}}`)
-	c.next() // the reply
-	c.next()
+func connectAndHearPing(c *wstest.Client) {
+	c.Send(ws.OpText, `{"id":1,"connect":{}}`)
+	c.Next() // the reply
+	c.Next()
 }
 
 // TestWhySilentNetwork loses packets in a network namespace, and has a client's machine forget a connection.
@@ -177,7 +179,7 @@ func TestWhySilentNetwork(t *testing.T) {
 		if err := r.last().Send(ws.OpText, []byte("is anybody there?")); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "what is not acknowledged", func() bool {
+		waittest.Until(t, "what is not acknowledged", func() bool {
 			waits := make(chan bool, 1)
 			if err := g.call(r.last().id, func(f *front) {
 				i, ok := f.l.Find(r.last().id)

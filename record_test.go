@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -264,7 +266,7 @@ func drained(w *world, p *peer) {
 	w.g.StartDrain(0)
 	over := make(chan error, 1)
 	go func() { over <- w.g.Drain(context.Background(), 0) }()
-	until(w.t, "our close frame", func() bool {
+	waittest.Until(w.t, "our close frame", func() bool {
 		w.sys.Advance(100 * time.Millisecond)
 		op, _, code, ok := p.next()
 		if !ok || op != ws.OpClose {
@@ -274,7 +276,7 @@ func drained(w *world, p *peer) {
 		p.Close()
 		return true
 	})
-	until(w.t, "the drain's end", func() bool {
+	waittest.Until(w.t, "the drain's end", func() bool {
 		w.sys.Advance(100 * time.Millisecond)
 		select {
 		case err := <-over:
@@ -329,7 +331,7 @@ func TestWhyQuestions(t *testing.T) {
 	session := func(user, from, lines string) *peer {
 		p := w.headed("/connection/websocket", lines, from)
 		p.send(ws.OpText, `{"id":1,"connect":{"data":"`+user+`"}}`)
-		until(t, "a reply to connect", func() bool { _, _, _, ok := p.next(); return ok })
+		waittest.Until(t, "a reply to connect", func() bool { _, _, _, ok := p.next(); return ok })
 		return p
 	}
 	const long = "a-user-whose-name-is-longer-than-thirty-six-bytes"
@@ -465,7 +467,7 @@ func TestWhyClockIsSet(t *testing.T) {
 			connect := func() *peer {
 				p := w.dial("/connection/websocket")
 				p.send(ws.OpText, `{"id":1,"connect":{}}`)
-				until(t, "a reply to connect", func() bool { _, _, _, ok := p.next(); return ok })
+				waittest.Until(t, "a reply to connect", func() bool { _, _, _, ok := p.next(); return ok })
 				return p
 			}
 			began := clock()
@@ -502,7 +504,7 @@ func TestWhyOpenAndForgotten(t *testing.T) {
 		}}})
 	ann := w.headed("/connection/websocket", "", "192.0.2.7:5000")
 	ann.send(ws.OpText, `{"id":1,"connect":{}}`)
-	until(t, "a reply to connect", func() bool { _, _, _, ok := ann.next(); return ok })
+	waittest.Until(t, "a reply to connect", func() bool { _, _, _, ok := ann.next(); return ok })
 	client := why(t, w.g, Question{User: "ann"})[0].Client
 	for range events { // each has an event of its opening and one of its end
 		p := w.headed("/echo", "", "192.0.2.9:6000")
@@ -531,7 +533,7 @@ func TestWhyOpenAndForgotten(t *testing.T) {
 	}
 	// What the record has of it since is told too, and of two that are one the one that ended comes first.
 	ann.send(ws.OpText, `{"id":2,"subscribe":{"channel":"news"}}`)
-	until(t, "a reply to subscribe", func() bool { _, _, _, ok := ann.next(); return ok })
+	waittest.Until(t, "a reply to subscribe", func() bool { _, _, _, ok := ann.next(); return ok })
 	for _, q := range questions {
 		if s := why(t, w.g, q); len(s) != 1 || kindsOf(&s[0]) != "opened subscribed" || s[0].User != "ann" {
 			t.Errorf("%+v: %+v", q, s)
@@ -539,7 +541,7 @@ func TestWhyOpenAndForgotten(t *testing.T) {
 	}
 	other := w.headed("/connection/websocket", "", "192.0.2.7:5001")
 	other.send(ws.OpText, `{"id":1,"connect":{}}`)
-	until(t, "a reply to connect", func() bool { _, _, _, ok := other.next(); return ok })
+	waittest.Until(t, "a reply to connect", func() bool { _, _, _, ok := other.next(); return ok })
 	other.Close()
 	w.sys.Settle()
 	if s := why(t, w.g, Question{User: "ann"}); len(s) != 2 || s[0].Open || s[1].Client != client {
@@ -553,10 +555,10 @@ func TestWhyOpenAndForgotten(t *testing.T) {
 // A connection of net/http's is recorded as others are, with its address and port.
 func TestWhyAdopted(t *testing.T) {
 	m := mount(t, Config{}, (*httptest.Server).Start)
-	c := dialWS(t, m.addr, "/echo", ws.Dial{})
-	c.echoes()
-	from := c.c.LocalAddr().String()
-	_ = c.c.Close()
+	c := wstest.Dial(t, m.addr, "/echo", ws.Dial{})
+	c.Echoes()
+	from := c.LocalAddr().String()
+	_ = c.Close()
 	<-m.open.closed
 	spans := why(t, m.g, Question{Address: from})
 	if len(spans) != 1 || spans[0].Address != from {
@@ -579,7 +581,7 @@ func TestMaskedAddresses(t *testing.T) {
 				t.Errorf("%s: %+v, want %s", ask, got, c.want)
 			}
 		}
-		wantLog(t, w.log, "closed", "addr="+c.want)
+		w.log.Want(t, "closed", "addr="+c.want)
 	}
 	if log := w.log.String(); strings.Contains(log, "192.0.2.7") || strings.Contains(log, "2001:db8:7:8") {
 		t.Errorf("the log has an address:\n%s", log)
@@ -592,23 +594,23 @@ func TestRecordHasNoSecrets(t *testing.T) {
 	g := startGateway(t, Config{Loops: 1, MaxConns: 10, MaxMemory: -1, Endpoints: []Endpoint{Centrifuge("/connection/websocket"), echo("/echo")},
 		Sessions: Sessions{Insecure: true}, FlightRecorder: FlightRecorder{Bytes: 1 << 16, Dir: dir}})
 	const secret = "hush"
-	c := dialWS(t, g.Addr().String(), "/echo?token="+secret, ws.Dial{Header: "Authorization: Bearer " + secret + "\r\nCookie: session=" + secret + "\r\n"})
-	c.send(ws.OpText, secret)
-	c.next()
-	_, _ = c.c.Write(ws.AppendClose(nil, ws.Client, 4000, secret, maskKey))
-	c.next()
-	s := dialWS(t, g.Addr().String(), "/connection/websocket", ws.Dial{})
+	c := wstest.Dial(t, g.Addr().String(), "/echo?token="+secret, ws.Dial{Header: "Authorization: Bearer " + secret + "\r\nCookie: session=" + secret + "\r\n"})
+	c.Send(ws.OpText, secret)
+	c.Next()
+	c.SendClose(4000, secret)
+	c.Next()
+	s := wstest.Dial(t, g.Addr().String(), "/connection/websocket", ws.Dial{})
 	for _, command := range []string{`{"id":1,"connect":{"data":"` + secret + `","name":"` + secret + `"}}`, `{"id":2,"subscribe":{"channel":"seen","data":"` + secret + `"}}`, `{"id":3,"publish":{"channel":"seen","data":"` + secret + `"}}`} {
-		s.send(ws.OpText, command)
-		s.next()
+		s.Send(ws.OpText, command)
+		s.Next()
 	}
 	if err := g.Disconnect(t.Context(), Target{Client: why(t, g, Question{})[0].Client}, DisconnectAs{Code: 4100, Reason: secret}); err != nil {
 		t.Fatal(err)
 	}
 	for op := ws.NoEvent; op != ws.OpClose; {
-		op, _, _ = s.next()
+		op, _, _ = s.Next()
 	}
-	until(t, "both ends", func() bool {
+	waittest.Until(t, "both ends", func() bool {
 		spans := why(t, g, Question{})
 		return len(spans) == 2 && !spans[0].Open && !spans[1].Open
 	})

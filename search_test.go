@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/waittest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -193,7 +194,7 @@ func testSearch(t *testing.T, tables longwire.Tables) {
 		}
 	}
 	bob.close(1000)
-	waitFor(t, "bob to be gone", func() bool {
+	waittest.Until(t, "bob to be gone", func() bool {
 		f, err := g.Search(t.Context(), longwire.Search{Client: id})
 		return err == nil && len(f.Conns) == 0
 	})
@@ -205,16 +206,6 @@ func testSearch(t *testing.T, tables longwire.Tables) {
 	}
 	if op, reason, code := quiet.next(); op != ws.OpClose || code != 4000 || reason != "by hand" {
 		t.Errorf("got %v %q %d, want a close frame", op, reason, code)
-	}
-}
-
-// waitFor asks again until ok.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came: %s", what)
-		}
 	}
 }
 
@@ -489,7 +480,7 @@ func TestStatsOfStates(t *testing.T) {
 	}
 	want := func(text string) {
 		t.Helper()
-		waitFor(t, text+", not "+states(), func() bool { return states() == text })
+		waittest.Until(t, text+", not "+states(), func() bool { return states() == text })
 	}
 	shake := must(net.Dial("tcp", addr))
 	defer func() { _ = shake.Close() }()
@@ -545,7 +536,7 @@ func TestDrainAgain(t *testing.T) {
 	}
 	slow := make(chan error, 1)
 	go func() { slow <- g.Drain(context.Background(), time.Hour) }()
-	waitFor(t, "the drain", func() bool { return !g.Ready() })
+	waittest.Until(t, "the drain", func() bool { return !g.Ready() })
 	fast := make(chan error, 1)
 	go func() { fast <- g.Drain(context.Background(), 0) }()
 	for _, c := range clients {

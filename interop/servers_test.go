@@ -1,12 +1,9 @@
 package interop
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -18,6 +15,7 @@ import (
 	gws "github.com/gorilla/websocket"
 
 	"github.com/longwire/longwire/internal/fleet"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -111,55 +109,16 @@ func eachServer(t *testing.T, f func(t *testing.T, addr string)) {
 	}
 }
 
-// ours is package ws as a client over a net.Conn.
+// ours is package ws as a client over a net.Conn, with another mask for each frame, that compresses every other message.
 type ours struct {
+	*wstest.Client
 	t    *testing.T
-	c    net.Conn
-	r    ws.Reader
-	h    ws.Handshake
-	left []byte
-	buf  []byte
 	mask byte
 }
 
 func dialOurs(t *testing.T, addr string, d ws.Dial) *ours {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	d.Host, d.Target = addr, "/echo"
-	key := [16]byte{1, 2, 3}
-	if _, err := c.Write(ws.AppendRequest(nil, &d, key)); err != nil {
-		t.Fatal(err)
-	}
-	o := &ours{t: t, c: c, buf: make([]byte, 64<<10)}
-	for {
-		resp, n, err := ws.ParseResponse(o.left, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n > 0 {
-			if o.h, err = d.Check(&resp, key); err != nil {
-				t.Fatal(err)
-			}
-			o.r.Reset(ws.ReaderConfig{Role: ws.Client, MaxMessage: 64 << 20, Deflate: o.h.Deflate.On})
-			o.left = o.left[n:]
-			return o
-		}
-		o.fill()
-	}
-}
-
-func (o *ours) fill() {
-	o.t.Helper()
-	n, err := o.c.Read(o.buf)
-	if err != nil {
-		o.t.Fatalf("read: %v", err)
-	}
-	o.left = append(o.left, o.buf[:n]...)
+	return &ours{Client: wstest.Dial(t, addr, "/echo", d), t: t}
 }
 
 func (o *ours) key() [4]byte {
@@ -168,41 +127,23 @@ func (o *ours) key() [4]byte {
 }
 
 func (o *ours) write(b []byte) {
-	if _, err := o.c.Write(b); err != nil {
+	if _, err := o.Write(b); err != nil {
 		o.t.Errorf("write: %v", err)
 	}
 }
 
 func (o *ours) send(op ws.Opcode, payload []byte) {
-	if o.h.Deflate.On && len(payload)%2 == 0 && op.Data() {
-		o.write(ws.AppendCompressed(nil, ws.Client, op, payload, o.h.Deflate.Window, o.key()))
+	if o.Agreed.Deflate.On && len(payload)%2 == 0 && op.Data() {
+		o.write(ws.AppendCompressed(nil, ws.Client, op, payload, o.Agreed.Deflate.Window, o.key()))
 		return
 	}
 	o.write(ws.AppendFrame(nil, ws.Client, op, payload, o.key()))
 }
 
-func (o *ours) next() (ws.Opcode, []byte, ws.StatusCode) {
-	o.t.Helper()
-	for {
-		if len(o.left) == 0 {
-			o.fill()
-		}
-		ev, n, err := o.r.Next(o.left)
-		if err != nil {
-			o.t.Fatal(err)
-		}
-		payload := bytes.Clone(ev.Payload)
-		o.left = o.left[n:]
-		if ev.Op != ws.NoEvent {
-			return ev.Op, payload, ev.Code
-		}
-	}
-}
-
 func (o *ours) want(op ws.Opcode, payload []byte) {
 	o.t.Helper()
-	if gotOp, got, code := o.next(); gotOp != op || !bytes.Equal(got, payload) {
-		o.t.Fatalf("got %v %s %d, want %v %s", gotOp, show(got), code, op, show(payload))
+	if gotOp, got, code := o.Next(); gotOp != op || got != string(payload) {
+		o.t.Fatalf("got %v %s %d, want %v %s", gotOp, show([]byte(got)), code, op, show(payload))
 	}
 }
 
@@ -210,8 +151,8 @@ func TestServersEcho(t *testing.T) {
 	eachServer(t, func(t *testing.T, addr string) {
 		for _, compress := range []bool{false, true} {
 			o := dialOurs(t, addr, ws.Dial{Deflate: compress, Subprotocols: []string{"none", "echo"}})
-			if o.h.Deflate.On != compress || o.h.Subprotocol != "echo" {
-				t.Errorf("agreed on %+v", o.h)
+			if o.Agreed.Deflate.On != compress || o.Agreed.Subprotocol != "echo" {
+				t.Errorf("agreed on %+v", o.Agreed)
 			}
 			for _, op := range []ws.Opcode{ws.OpText, ws.OpBinary} {
 				for _, n := range sizes {
@@ -238,34 +179,32 @@ func TestServersEcho(t *testing.T) {
 				o.want(ws.OpPong, nil)
 			}
 			// The last ping is behind the message; which answer is first is the server's.
-			op1, p1, _ := o.next()
-			op2, p2, _ := o.next()
+			op1, p1, _ := o.Next()
+			op2, p2, _ := o.Next()
 			if op1 == ws.OpPong {
 				op1, p1, op2, p2 = op2, p2, op1, p1
 			}
-			if op1 != ws.OpText || string(p1) != "one two three" || op2 != ws.OpPong || len(p2) > 0 {
-				t.Errorf("got %v %s and %v %s", op1, show(p1), op2, show(p2))
+			if op1 != ws.OpText || p1 != "one two three" || op2 != ws.OpPong || len(p2) > 0 {
+				t.Errorf("got %v %s and %v %s", op1, show([]byte(p1)), op2, show([]byte(p2)))
 			}
 			// Theirs.
 			o.send(ws.OpText, []byte("in fragments"))
 			o.want(ws.OpText, pattern(50_000))
 			o.send(ws.OpText, []byte("ping me"))
 			for range 2 {
-				switch op, p, _ := o.next(); op {
+				switch op, p, _ := o.Next(); op {
 				case ws.OpPing:
-					o.send(ws.OpPong, p)
+					o.send(ws.OpPong, []byte(p))
 				case ws.OpText:
 				default:
 					t.Errorf("got %v", op)
 				}
 			}
 			o.write(ws.AppendClose(nil, ws.Client, 3500, "bye", o.key()))
-			if op, _, code := o.next(); op != ws.OpClose || code != 3500 {
+			if op, _, code := o.Next(); op != ws.OpClose || code != 3500 {
 				t.Errorf("got %v %d, want close 3500", op, code)
 			}
-			if n, err := o.c.Read(o.buf); err != io.EOF {
-				t.Errorf("behind the close frame: %d bytes, %v", n, err)
-			}
+			o.EOF()
 		}
 	})
 }
@@ -274,12 +213,12 @@ func TestServersClose(t *testing.T) {
 	eachServer(t, func(t *testing.T, addr string) {
 		o := dialOurs(t, addr, ws.Dial{})
 		o.send(ws.OpText, []byte("close me"))
-		op, reason, code := o.next()
-		if op != ws.OpClose || code != 4002 || string(reason) != "as you wish" {
+		op, reason, code := o.Next()
+		if op != ws.OpClose || code != 4002 || reason != "as you wish" {
 			t.Errorf("got %v %d %q", op, code, reason)
 		}
 		o.write(ws.AppendClose(nil, ws.Client, code, "", o.key()))
-		if _, err := o.c.Read(o.buf); err == nil {
+		if _, err := o.Read(make([]byte, 1)); err == nil {
 			t.Error("data behind the close frame")
 		}
 	})

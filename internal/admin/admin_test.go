@@ -3,9 +3,6 @@ package admin
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +18,9 @@ import (
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/token/tokentest"
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -31,35 +31,17 @@ type world struct {
 	api  *API
 	url  string
 	http *http.Client
-	log  *safeBuffer
+	log  *waittest.Log
 
 	limit   *Limit
 	drained chan time.Duration
-}
-
-// safeBuffer collects log lines.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *safeBuffer) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(b)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 const secret = "what tokens are signed with"
 
 func newWorld(t *testing.T, c longwire.Config) *world {
 	t.Helper()
-	w := &world{t: t, log: new(safeBuffer), drained: make(chan time.Duration, 1)}
+	w := &world{t: t, log: new(waittest.Log), drained: make(chan time.Duration, 1)}
 	c.Addr, c.MaxConns, c.Loops, c.MaxMemory, c.Log = "127.0.0.1:0", 64, 2, -1, slog.New(slog.NewTextHandler(w.log, nil))
 	c.Endpoints = []longwire.Endpoint{longwire.Centrifuge("/connection/websocket"), longwire.Plain("/ws"), longwire.Echo("/echo")}
 	c.Channels = longwire.ChannelOptions{SubscribeForClient: true, SubscribeForAnonymous: true}
@@ -129,101 +111,22 @@ func (w *world) post(path, body string, v any) {
 	}
 }
 
-// jwt signs the claims of a connection token.
-func jwt(claims string) string {
-	enc := base64.RawURLEncoding
-	text := enc.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + enc.EncodeToString([]byte(claims))
-	h := hmac.New(sha256.New, []byte(secret))
-	h.Write([]byte(text))
-	return text + "." + enc.EncodeToString(h.Sum(nil))
-}
-
-// peer is a WebSocket client.
-type peer struct {
-	t    *testing.T
-	conn net.Conn
-	r    ws.Reader
-	left []byte
-}
-
-func (w *world) dial(path string) *peer {
+// dial opens a WebSocket connection to an endpoint. It has time: some tests keep the machine busy meanwhile.
+func (w *world) dial(path string) *wstest.Client {
 	w.t.Helper()
-	addr := w.g.Addr().String()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = conn.Close() })
-	p := &peer{t: w.t, conn: conn}
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
-	d := ws.Dial{Host: addr, Target: path}
-	p.write(ws.AppendRequest(nil, &d, [16]byte{}))
-	for {
-		resp, n, err := ws.ParseResponse(p.left, 0)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if n > 0 {
-			if _, err := d.Check(&resp, [16]byte{}); err != nil {
-				w.t.Fatal(err)
-			}
-			p.left = p.left[n:]
-			p.r.Reset(ws.ReaderConfig{Role: ws.Client})
-			return p
-		}
-		p.fill()
-	}
-}
-
-func (p *peer) write(b []byte) {
-	p.t.Helper()
-	if _, err := p.conn.Write(b); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *peer) fill() {
-	p.t.Helper()
-	b := make([]byte, 4096)
-	n, err := p.conn.Read(b)
-	if err != nil {
-		p.t.Fatalf("read: %v", err)
-	}
-	p.left = append(p.left, b[:n]...)
-}
-
-// ask sends a text and returns what comes next.
-func (p *peer) ask(text string) string {
-	p.t.Helper()
-	p.write(ws.AppendFrame(nil, ws.Client, ws.OpText, []byte(text), [4]byte{1, 2, 3, 4}))
-	_, reply, _ := p.next()
-	return reply
-}
-
-func (p *peer) next() (ws.Opcode, string, ws.StatusCode) {
-	p.t.Helper()
-	for {
-		ev, n, err := p.r.Next(p.left)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		op, text, code := ev.Op, string(ev.Payload), ev.Code
-		p.left = p.left[n:]
-		if op != ws.NoEvent {
-			return op, text, code
-		}
-		p.fill()
-	}
+	c := wstest.Dial(w.t, w.g.Addr().String(), path, ws.Dial{})
+	_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
+	return c
 }
 
 // user connects a session of that user, subscribed to a channel.
-func (w *world) user(name, channel string) *peer {
+func (w *world) user(name, channel string) *wstest.Client {
 	w.t.Helper()
 	p := w.dial("/connection/websocket")
-	if got := p.ask(`{"id":1,"connect":{"token":"` + jwt(`{"sub":"`+name+`"}`) + `"}}`); !strings.Contains(got, `"client":"`) {
+	if got := p.Ask(`{"id":1,"connect":{"token":"` + tokentest.HS256(secret, `{"sub":"`+name+`"}`) + `"}}`); !strings.Contains(got, `"client":"`) {
 		w.t.Fatalf("connect: %s", got)
 	}
-	if got := p.ask(`{"id":2,"subscribe":{"channel":"` + channel + `"}}`); !strings.Contains(got, `"subscribe":{`) {
+	if got := p.Ask(`{"id":2,"subscribe":{"channel":"` + channel + `"}}`); !strings.Contains(got, `"subscribe":{`) {
 		w.t.Fatalf("subscribe: %s", got)
 	}
 	return p
@@ -240,14 +143,14 @@ type page struct {
 func TestSessions(t *testing.T) {
 	w := newWorld(t, longwire.Config{})
 	ann, bob, echo := w.user("ann", "news"), w.user("bob", "news"), w.dial("/echo")
-	echo.ask("hello")
+	echo.Ask("hello")
 	var p page
 	w.post("sessions", `{"user":"ann"}`, &p)
 	if len(p.Sessions) != 1 || p.Scanned != 1 || p.Total != 3 || p.Took <= 0 {
 		t.Fatalf("ann: %+v", p)
 	}
 	s := p.Sessions[0]
-	if s.User != "ann" || s.Address != ann.conn.LocalAddr().String() || s.Endpoint != "/connection/websocket" || s.Protocol != "centrifuge-json" || s.Subscriptions != 1 {
+	if s.User != "ann" || s.Address != ann.LocalAddr().String() || s.Endpoint != "/connection/websocket" || s.Protocol != "centrifuge-json" || s.Subscriptions != 1 {
 		t.Errorf("ann: %+v", s)
 	}
 	client := s.Client
@@ -303,28 +206,28 @@ func TestSessions(t *testing.T) {
 	if status, text, _ := w.ask("POST", "publish", `{"channel":"news","data":{"card number":4111}}`); status != 200 || text != `{"result":{}}` {
 		t.Errorf("publish: %d %s", status, text)
 	}
-	if _, text, _ := bob.next(); !strings.Contains(text, `"data":{"card number":4111}`) {
+	if _, text, _ := bob.Next(); !strings.Contains(text, `"data":{"card number":4111}`) {
 		t.Errorf("bob got %s", text)
 	}
 
 	// Disconnect.
 	var done struct{}
 	w.post("disconnect", `{"client":"`+client+`","code":4001,"reason":"by hand"}`, &done)
-	ann.next() // the publication
-	if op, reason, code := ann.next(); op != ws.OpClose || code != 4001 || reason != "by hand" {
+	ann.Next() // the publication
+	if op, reason, code := ann.Next(); op != ws.OpClose || code != 4001 || reason != "by hand" {
 		t.Errorf("ann: %v %q %d", op, reason, code)
 	}
 	w.post("disconnect", `{"user":"bob"}`, &done)
-	if op, _, code := bob.next(); op != ws.OpClose || code != 3503 {
+	if op, _, code := bob.Next(); op != ws.OpClose || code != 3503 {
 		t.Errorf("bob: %v %d", op, code)
 	}
 	w.post("sessions", `{"endpoint":"/echo"}`, &p)
 	w.post("disconnect", `{"client":"`+p.Sessions[0].Client+`"}`, &done)
-	if op, reason, code := echo.next(); op != ws.OpClose || code != 3503 || reason != "force disconnect" {
+	if op, reason, code := echo.Next(); op != ws.OpClose || code != 3503 || reason != "force disconnect" {
 		t.Errorf("echo: %v %q %d", op, reason, code)
 	}
-	_ = ann.conn.Close()
-	wait(t, "ann to be gone", func() bool {
+	_ = ann.Close()
+	waittest.Until(t, "ann to be gone", func() bool {
 		status, text, _ := w.ask("POST", "disconnect", `{"client":"`+client+`"}`)
 		return status == 404 && strings.Contains(text, `"code":"not_found"`)
 	})
@@ -523,7 +426,7 @@ func TestTabs(t *testing.T) {
 	if most.Load() > maxConns {
 		t.Errorf("%d connections at a time, want at most %d", most.Load(), maxConns)
 	}
-	if got := echo.ask("are you there?"); got != "are you there?" {
+	if got := echo.Ask("are you there?"); got != "are you there?" {
 		t.Errorf("a client meanwhile: %s", got)
 	}
 	if status, text, _ := w.ask("GET", "live", ""); status != 200 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/waittest"
 )
 
 // TestSnapshot has made-up figures of two moments.
@@ -135,24 +136,14 @@ func TestLive(t *testing.T) {
 		defer l.mu.Unlock()
 		return !l.running
 	}
-	wait(t, "it to stop counting", stopped)
+	waittest.Until(t, "it to stop counting", stopped)
 	rest := counts.Load()
 	if s := get(t, l, 0, true); s.Conns <= rest || len(s.History) == 0 || s.History[len(s.History)-1].Seq != s.Seq {
 		t.Errorf("after the rest at %d: %+v", rest, s)
 	}
-	wait(t, "the history to be full", func() bool { return len(get(t, l, 0, true).History) == liveHistory })
+	waittest.Until(t, "the history to be full", func() bool { return len(get(t, l, 0, true).History) == liveHistory })
 	if s := get(t, l, 0, true); len(s.History) != liveHistory || s.History[0].Seq != s.Seq-liveHistory+1 {
 		t.Errorf("a history of %d from %d to %d", len(s.History), s.History[0].Seq, s.Seq)
-	}
-}
-
-// wait asks again until ok.
-func wait(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came: %s", what)
-		}
 	}
 }
 
@@ -170,7 +161,7 @@ func TestLiveWatchers(t *testing.T) {
 			}
 		})
 	}
-	wait(t, "all to watch", func() bool {
+	waittest.Until(t, "all to watch", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.watchers == liveWatchers

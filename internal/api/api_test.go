@@ -15,6 +15,7 @@ import (
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/engine"
+	"github.com/longwire/longwire/ws"
 )
 
 // TestTranscript repeats what an application and a client said to another server of this API, as it was recorded.
@@ -27,11 +28,11 @@ func TestTranscript(t *testing.T) {
 	// What the recording begins with: u1 came, published and went.
 	a := w.connect(`{"sub":"u1","info":{"n":1}}`, "c")
 	b := w.connect(`{"sub":"u2"}`, "c")
-	a.send(`{"id":3,"publish":{"channel":"c","data":{"x":1}}}`)
+	a.Send(ws.OpText, `{"id":3,"publish":{"channel":"c","data":{"x":1}}}`)
 	if got := b.next(); !strings.Contains(got, `"pub":{"data":{"x":1},`) {
 		t.Fatalf("b got %s", got)
 	}
-	a.leave()
+	a.Leave()
 	if got := b.next(); !strings.Contains(got, `"leave":{"info":{"user":"u1"`) {
 		t.Fatalf("b got %s", got)
 	}

@@ -1,12 +1,8 @@
 package api
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -14,6 +10,8 @@ import (
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/token/tokentest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -128,21 +126,10 @@ func masked(s string) string {
 	return s
 }
 
-// token signs the claims of a connection token.
-func token(claims string) string {
-	enc := base64.RawURLEncoding
-	text := enc.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + enc.EncodeToString([]byte(claims))
-	h := hmac.New(sha256.New, []byte(secret))
-	h.Write([]byte(text))
-	return text + "." + enc.EncodeToString(h.Sum(nil))
-}
-
-// peer is a WebSocket client that reads line by line, in JSON.
+// peer is a client that reads line by line, in JSON.
 type peer struct {
+	*wstest.Client
 	t     *testing.T
-	conn  net.Conn
-	r     ws.Reader
-	left  []byte
 	lines []string
 	code  ws.StatusCode
 	why   string
@@ -151,31 +138,7 @@ type peer struct {
 // dial opens a connection to an endpoint.
 func (w *world) dial(path string) *peer {
 	w.t.Helper()
-	addr := w.g.Addr().String()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = conn.Close() })
-	p := &peer{t: w.t, conn: conn}
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
-	d := ws.Dial{Host: addr, Target: path}
-	p.write(ws.AppendRequest(nil, &d, [16]byte{}))
-	for {
-		resp, n, err := ws.ParseResponse(p.left, 0)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if n > 0 {
-			if _, err := d.Check(&resp, [16]byte{}); err != nil {
-				w.t.Fatal(err)
-			}
-			p.left = p.left[n:]
-			p.r.Reset(ws.ReaderConfig{Role: ws.Client})
-			return p
-		}
-		p.fill()
-	}
+	return &peer{t: w.t, Client: wstest.Dial(w.t, w.g.Addr().String(), path, ws.Dial{})}
 }
 
 // connect opens a connection of the Centrifuge protocol with a token of those claims, which are a user's if they have
@@ -183,11 +146,11 @@ func (w *world) dial(path string) *peer {
 func (w *world) connect(claims, channel string) *peer {
 	w.t.Helper()
 	p := w.dial("/connection/websocket")
-	p.send(`{"id":1,"connect":{"token":"` + token(claims) + `"}}`)
+	p.Send(ws.OpText, `{"id":1,"connect":{"token":"`+tokentest.HS256(secret, claims)+`"}}`)
 	if got := p.next(); !strings.HasPrefix(got, `{"id":1,"connect":{"client":"`) {
 		w.t.Fatalf("connect: %s", got)
 	}
-	p.send(`{"id":2,"subscribe":{"channel":"` + channel + `"}}`)
+	p.Send(ws.OpText, `{"id":2,"subscribe":{"channel":"`+channel+`"}}`)
 	if got := p.next(); !strings.HasPrefix(got, `{"id":2,"subscribe":{`) {
 		w.t.Fatalf("subscribe: %s", got)
 	}
@@ -197,28 +160,6 @@ func (w *world) connect(claims, channel string) *peer {
 	return p
 }
 
-func (p *peer) write(b []byte) {
-	p.t.Helper()
-	if _, err := p.conn.Write(b); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *peer) fill() {
-	p.t.Helper()
-	b := make([]byte, 4096)
-	n, err := p.conn.Read(b)
-	if err != nil {
-		p.t.Fatalf("read: %v", err)
-	}
-	p.left = append(p.left, b[:n]...)
-}
-
-func (p *peer) send(text string) {
-	p.t.Helper()
-	p.write(ws.AppendFrame(nil, ws.Client, ws.OpText, []byte(text), [4]byte{1, 2, 3, 4}))
-}
-
 // next is the next line; empty after the server's close frame, whose code and reason are noted.
 func (p *peer) next() string {
 	p.t.Helper()
@@ -226,33 +167,14 @@ func (p *peer) next() string {
 		if p.code != 0 {
 			return ""
 		}
-		ev, n, err := p.r.Next(p.left)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		op, text := ev.Op, string(ev.Payload)
-		p.left = p.left[n:]
-		switch op {
-		case ws.NoEvent:
-			p.fill()
+		switch op, text, code := p.Next(); op {
 		case ws.OpText:
 			p.lines = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 		case ws.OpClose:
-			p.code, p.why = ev.Code, text
+			p.code, p.why = code, text
 		}
 	}
 	line := p.lines[0]
 	p.lines = p.lines[1:]
 	return line
-}
-
-// leave ends the connection in good order.
-func (p *peer) leave() {
-	p.t.Helper()
-	p.write(ws.AppendClose(nil, ws.Client, ws.StatusNormalClosure, "", [4]byte{1, 2, 3, 4}))
-	for p.next() != "" {
-	}
-	if err := p.conn.Close(); err != nil {
-		p.t.Error(err)
-	}
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/longwire/longwire"
-	"github.com/longwire/longwire/ws"
 )
 
 // TestWhy asks about a client that closed and came back.
@@ -18,7 +17,7 @@ func TestWhy(t *testing.T) {
 	d := read(t)
 	w := newWorld(t, Options{Key: key})
 	p := w.connect(`{"sub":"42"}`, "news")
-	p.write(ws.AppendClose(nil, ws.Client, 4000, "", [4]byte{1, 2, 3, 4}))
+	p.SendClose(4000, "")
 	for p.next() != "" {
 	}
 	w.connect(`{"sub":"42"}`, "news")

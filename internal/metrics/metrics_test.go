@@ -21,6 +21,7 @@ import (
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/metrics"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -91,30 +92,6 @@ func series(t *testing.T, text []byte) map[string]string {
 	return m
 }
 
-// dial opens a WebSocket connection.
-func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := c.Write(ws.AppendRequest(nil, &ws.Dial{Host: addr, Target: "/ws"}, [16]byte{})); err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(c)
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		if line == "\r\n" {
-			return c, r
-		}
-	}
-}
-
 func TestValues(t *testing.T) {
 	addr, closed := gateway(t)
 
@@ -140,21 +117,13 @@ func TestValues(t *testing.T) {
 	}
 
 	// One stays, with a ping answered; one closes.
-	stay, r := dial(t, addr)
-	ping := ws.AppendFrame(nil, ws.Client, ws.OpText, []byte(`{"type":"ping"}`), [4]byte{})
-	if _, err := stay.Write(ping); err != nil {
-		t.Fatal(err)
+	stay := wstest.Dial(t, addr, "/ws", ws.Dial{})
+	if got := stay.Ask(`{"type":"ping"}`); got != `{"type":"pong"}` {
+		t.Fatalf("reply = %s", got)
 	}
-	pong := ws.AppendFrame(nil, ws.Server, ws.OpText, []byte(`{"type":"pong"}`), [4]byte{})
-	got := make([]byte, len(pong))
-	if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, pong) {
-		t.Fatalf("reply = %q, %v; want %q", got, err, pong)
-	}
-	leave, _ := dial(t, addr)
-	if _, err := leave.Write(ws.AppendClose(nil, ws.Client, ws.StatusNormalClosure, "", [4]byte{})); err != nil {
-		t.Fatal(err)
-	}
-	if err := leave.(*net.TCPConn).CloseWrite(); err != nil {
+	leave := wstest.Dial(t, addr, "/ws", ws.Dial{})
+	leave.SendClose(ws.StatusNormalClosure, "")
+	if err := leave.Conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if cause := <-closed; cause.Kind != longwire.CauseClientClose {

@@ -14,6 +14,7 @@ import (
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/fleet"
 	"github.com/longwire/longwire/internal/metrics"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -101,7 +102,7 @@ func TestScrapeDuringDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the first to be told goes at once, the second later
-		dial(t, g.Addr().String())
+		wstest.Dial(t, g.Addr().String(), "/ws", ws.Dial{})
 	}
 	client := http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/longwire/longwire/internal/profile"
+	"github.com/longwire/longwire/internal/waittest"
 )
 
 // fullVariable has this test's program capture onto a small file system at the directory that it names.
@@ -53,7 +54,7 @@ func full(dir string) (o outcome) {
 	if !mount(0, "8k") {
 		return o
 	}
-	log := new(journal)
+	log := new(waittest.Log)
 	w, err := profile.Open(profile.Options{Dir: dir, Pause: time.Millisecond, Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		o.Failed = err.Error()

@@ -1,7 +1,6 @@
 package profile_test
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -20,27 +19,9 @@ import (
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/api"
 	"github.com/longwire/longwire/internal/hook"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
-
-// dial opens a WebSocket connection.
-func dial(t *testing.T, addr, path string) net.Conn {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := c.Write(ws.AppendRequest(nil, &ws.Dial{Host: addr, Target: path}, [16]byte{})); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("the handshake got %v, %v", resp, err)
-	}
-	return c
-}
 
 // subsystems are the labels of all goroutines, with the functions that they stand in.
 func subsystems(t *testing.T) map[string]string {
@@ -106,15 +87,10 @@ func TestLabels(t *testing.T) {
 	let := func() { once.Do(func() { close(release) }) }
 	defer let()
 	addr := g.Addr().String()
-	text := func(c net.Conn, s string) {
-		t.Helper()
-		if _, err := c.Write(ws.AppendFrame(nil, ws.Client, ws.OpText, []byte(s), [4]byte{1, 2, 3, 4})); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dial(t, addr, "/silent") // its end comes by a timer
-	text(dial(t, addr, "/slow"), "work")
-	text(dial(t, addr, "/push"), `{"id":1,"connect":{}}`+"\n"+`{"id":2,"rpc":{"method":"m","data":{}}}`)
+	dial := func(path string) *wstest.Client { return wstest.Dial(t, addr, path, ws.Dial{}) }
+	dial("/silent") // its end comes by a timer
+	dial("/slow").Send(ws.OpText, "work")
+	dial("/push").Send(ws.OpText, `{"id":1,"connect":{}}`+"\n"+`{"id":2,"rpc":{"method":"m","data":{}}}`)
 	// The API waits for the rest of a request.
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

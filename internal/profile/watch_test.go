@@ -16,7 +16,6 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,34 +23,18 @@ import (
 
 	"github.com/longwire/longwire"
 	"github.com/longwire/longwire/internal/profile"
+	"github.com/longwire/longwire/internal/waittest"
+	"github.com/longwire/longwire/internal/wstest"
 	"github.com/longwire/longwire/ws"
 )
 
-// journal is a log to look at.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // open opens a Watch that keeps its log. Its captures take no time.
-func open(t *testing.T, o profile.Options) (*profile.Watch, *journal) {
+func open(t *testing.T, o profile.Options) (*profile.Watch, *waittest.Log) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("captures need a lock of files, which is Linux's here")
 	}
-	j := new(journal)
+	j := new(waittest.Log)
 	o.Log = slog.New(slog.NewTextHandler(j, nil))
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
@@ -251,7 +234,7 @@ func TestDirectoryGone(t *testing.T) {
 }
 
 // run runs w until there is a capture, and returns it.
-func run(t *testing.T, w *profile.Watch, log *journal, act func()) profile.Capture {
+func run(t *testing.T, w *profile.Watch, log *waittest.Log, act func()) profile.Capture {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan struct{})
@@ -308,7 +291,7 @@ func TestRealLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	c := dial(t, g.Addr().String(), "/ws")
+	c := wstest.Dial(t, g.Addr().String(), "/ws", ws.Dial{})
 	w, log := open(t, profile.Options{Pause: 20 * time.Millisecond, Iterations: func() []uint64 { i := g.Stats().Iterations; return i[:] }})
 	var sent time.Time
 	got := run(t, w, log, func() {
@@ -316,9 +299,7 @@ func TestRealLoop(t *testing.T) {
 			return
 		}
 		sent = time.Now()
-		if _, err := c.Write(ws.AppendFrame(nil, ws.Client, ws.OpText, []byte("work"), [4]byte{1, 2, 3, 4})); err != nil {
-			t.Fatal(err)
-		}
+		c.Send(ws.OpText, "work")
 	})
 	if got.Reason.Trigger == "gc_pause" {
 		t.Skipf("this machine's collector takes long: %+v", got.Reason)
