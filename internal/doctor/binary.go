@@ -5,6 +5,7 @@ import (
 	"debug/buildinfo"
 	"debug/elf"
 	"debug/gosym"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ type Binary struct {
 	info     *buildinfo.BuildInfo
 	lines    *gosym.Table // nil where there is none
 	noLines  string       // why
+	id       string       // of the build, as the linker wrote it and profiles have it; "" where it did not
 	segments []elf.ProgHeader
 	moves    bool // it is loaded at another address each time
 }
@@ -44,6 +46,11 @@ func (b *Binary) readLines(r io.ReaderAt) error {
 	f, err := elf.NewFile(r)
 	if err != nil {
 		return errors.New("its format is not that of Linux")
+	}
+	if n := f.Section(".note.gnu.build-id"); n != nil {
+		if d, err := n.Data(); err == nil && len(d) > 16 {
+			b.id = hex.EncodeToString(d[16:]) // after its sizes, its kind and GNU
+		}
 	}
 	text := f.Section(".text")
 	table := f.Section(".gopclntab")
@@ -152,11 +159,16 @@ func (b *Binary) source(root fs.FS) string {
 	return dir
 }
 
+var errOtherBuild = errors.New("another build of the program has made it")
+
 // nameAddresses gives the addresses of a profile that has no names their functions and lines. It says how many it could not name. Of a call that was
 // inlined the line is its own and the function the one that took it in.
 func (b *Binary) nameAddresses(p *profile.Profile) (left int, err error) {
 	if b.lines == nil {
 		return 0, fmt.Errorf("the functions of %s are not known: %s", b.name, b.noLines)
+	}
+	if len(p.Mapping) > 0 && b.id != "" && p.Mapping[0].BuildID != "" && p.Mapping[0].BuildID != b.id {
+		return 0, fmt.Errorf("%w: it is of the build %s, and %s is %s", errOtherBuild, p.Mapping[0].BuildID, b.name, b.id)
 	}
 	byName := map[string]*profile.Function{}
 	id := uint64(0)
@@ -217,11 +229,14 @@ func (c *Collector) named(e *Evidence, f File) ([]byte, error) {
 		return f.Data, nil
 	}
 	left, err := c.Binary.nameAddresses(p)
+	if err == nil && left == len(p.Location) {
+		err = fmt.Errorf("%w: %s has none of its addresses", errOtherBuild, c.Binary.name)
+	}
+	if errors.Is(err, errOtherBuild) {
+		return nil, &Error{fmt.Errorf("%s has addresses and no names: %w", f.Name, err), "give the file of the very build that the profile was taken of; of one that runs, /proc/PID/exe"}
+	}
 	if err != nil {
 		return nil, &Error{fmt.Errorf("%s has addresses and no names: %w", f.Name, err), "save the profile with curl …/debug/pprof/…, which has names, or build the program without -ldflags=-s"}
-	}
-	if left == len(p.Location) {
-		return nil, &Error{fmt.Errorf("%s has none of its addresses in %s", f.Name, c.Binary.name), "give the file of the very build that the profile was taken of"}
 	}
 	var b bytes.Buffer
 	if err := p.Write(&b); err != nil {

@@ -157,7 +157,15 @@ func TestBinaryNames(t *testing.T) {
 	if err := p.Write(&elsewhere); err != nil {
 		t.Fatal(err)
 	}
-	refused(elsewhere.Bytes(), b, "goroutine.pb.gz has none of its addresses in "+b.name)
+	refused(elsewhere.Bytes(), b, b.name+" has none of its addresses")
+	other := *b
+	other.id = "0123"
+	if p.Mapping[0].BuildID != "" {
+		if p.Mapping[0].BuildID != b.id {
+			t.Errorf("the build is %q, the profile says %q", b.id, p.Mapping[0].BuildID)
+		}
+		refused(data, &other, "another build of the program has made it")
+	}
 }
 
 // TestBinaryAlone asks a program's file what it was built of.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/longwire/longwire/internal/sys"
@@ -222,6 +224,22 @@ func TestAnswering(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("at %s: %v, want %v", at, got, want)
+		}
+	}
+
+	// Two processes share a port, and a third has one by itself: who would answer must be the one that is meant.
+	root := fstest.MapFS{}
+	for name, target := range map[string]string{"7/fd/3": "socket:[6]", "8/fd/3": "socket:[7]", "9/fd/3": "socket:[4]"} {
+		root["proc/"+name] = &fstest.MapFile{Data: []byte(target), Mode: 0o777 | fs.ModeSymlink}
+	}
+	c := &Collector{Root: root}
+	for pid, own := range map[int]uint32{7: 6, 8: 7, 9: 4} {
+		at := netip.MustParseAddrPort("127.0.0.1:83")
+		if pid == 9 {
+			at = netip.MustParseAddrPort("127.0.0.1:81")
+		}
+		if got, want := c.answers(pid, all, map[uint32]bool{own: true}, at), pid == 9; got != want {
+			t.Errorf("process %d answers at %s: %t, want %t", pid, at, got, want)
 		}
 	}
 	for text, want := range map[string]string{
