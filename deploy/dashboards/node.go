@@ -5,7 +5,7 @@ const ours = "longwire_build_info"
 
 // node is what one looks at first.
 func node() board {
-	return board{uid: "longwire-node", title: "Longwire: node", jobs: ours, help: "How the gateways are, at a glance: connections, traffic, loops, refusals.", sections: []section{
+	return board{uid: "longwire-node", title: "Longwire: node", jobs: ours, help: "How the gateways are, at a glance: connections, traffic, loops, refusals, the log.", sections: []section{
 		{"Now", []panel{
 			{title: "Connections", unit: count, kind: number, help: "WebSocket connections of all chosen gateways.", queries: []query{q(`sum(longwire_conns{@})`, "")}},
 			{title: "Of the most", unit: ratio, kind: number, warn: 0.8, bad: 0.9, help: "Of the connections that are admitted, at the fullest gateway. Beyond 100 % clients get 503.", queries: []query{q(`max(longwire_conns{@} / longwire_max_conns{@})`, "")}},
@@ -48,6 +48,17 @@ func node() board {
 			{title: "Requests, by status", unit: perSec, kind: stacked, queries: []query{q(`sum by (status) (rate(longwire_http_request_duration_seconds_count{@}[$__rate_interval]))`, "{{status}}")}},
 			{title: "Duration, p99", unit: second, queries: []query{q(`histogram_quantile(0.99, sum by (route, le) (rate(longwire_http_request_duration_seconds_bucket{@}[$__rate_interval])))`, "{{route}}")}},
 			{title: "Duration", unit: second, kind: heat, queries: []query{q(`sum by (le) (rate(longwire_http_request_duration_seconds_bucket{@}[$__rate_interval]))`, "{{le}}")}},
+			{title: "Connections for it", unit: perSec, help: "That were handed to net/http, since what they asked for is no endpoint's.", queries: []query{q(`sum(rate(longwire_passed_total{@}[$__rate_interval]))`, "passed on")}},
+		}},
+		{"The log and the spans", []panel{
+			{title: "Entries", unit: perSec, help: "About single connections and calls, to the log and to what sends spans; and those that were lost, since those did not keep up.", queries: []query{
+				q(`sum(rate(longwire_journal_entries_total{@}[$__rate_interval]))`, "entries"), q(`sum(rate(longwire_journal_lost_total{@}[$__rate_interval]))`, "lost")}},
+			{title: "Log lines, by outcome", unit: perSec, kind: stacked, help: "With log-sampling dynamic. Written and general ones are in the log. Crowded and expired ones were held back, and there were too many or it took too long.", queries: []query{q(`sum by (outcome) (rate(longwire_log_lines_total{@}[$__rate_interval]))`, "{{outcome}}")}},
+			{title: "Log lines held back", unit: count, help: "Until it is known what becomes of their connections, with log-sampling dynamic.", queries: []query{q(`longwire_log_held_lines{@}`, "{{instance}}")}},
+			{title: "Memory of those lines", unit: bytes1k, help: "Of 64 MiB at most.", queries: []query{q(`longwire_log_held_bytes{@}`, "{{instance}}")}},
+			{title: "Spans, by outcome", unit: perSec, kind: stacked, help: "With otlp-endpoint. Full, refused and failed ones are lost on the way to the collector.", queries: []query{q(`sum by (outcome) (rate(longwire_otlp_spans_total{@}[$__rate_interval]))`, "{{outcome}}")}},
+			{title: "Requests to the collector", unit: perSec, kind: stacked, help: "By how they ended; broken ones got no answer.", queries: []query{q(`sum by (outcome) (rate(longwire_otlp_requests_total{@}[$__rate_interval]))`, "{{outcome}}")}},
+			{title: "Spans that wait", unit: bytes1k, help: "To be sent, of 8 MiB at most: beyond it spans are lost as full.", queries: []query{q(`longwire_otlp_waiting_bytes{@}`, "{{instance}}")}},
 		}},
 	}}
 }

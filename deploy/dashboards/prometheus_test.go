@@ -147,6 +147,17 @@ func backend(t *testing.T) string {
 	return s.URL
 }
 
+// collector takes spans, and does nothing with them.
+func collector(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 // write writes a file of the test.
 func write(t *testing.T, dir, name, text string) string {
 	t.Helper()
@@ -357,6 +368,8 @@ insecure: true
 api-insecure: true
 hook-rpc: `+backend(t)+`
 trace: true
+log-sampling: dynamic
+otlp-endpoint: `+collector(t)+`
 namespaces:
   - name: chat
     history-size: 10
@@ -394,8 +407,10 @@ stages:
 		t.Fatalf("%d questions, want more", len(open))
 	}
 	t.Logf("%d questions", len(open))
-	// The panels of the kernel's view have more than zeros.
-	open = append(open, question{where: "the kernel's view", expr: "sum(longwire_kernel_ends_total) > 0"})
+	// The panels of the kernel's view, of the log and of spans have more than zeros.
+	open = append(open, question{where: "the kernel's view", expr: "sum(longwire_kernel_ends_total) > 0"},
+		question{where: "the log", expr: `sum(longwire_log_lines_total{outcome="sampled"}) > 0`},
+		question{where: "spans", expr: `sum(longwire_otlp_spans_total{outcome="sent"}) > 0`})
 	tick := time.NewTicker(250 * time.Millisecond) // a scrape's time apart
 	defer tick.Stop()
 	whys := make(map[question]error)
@@ -460,5 +475,22 @@ func TestSelectors(t *testing.T) {
 	want := []string{`instance:longwire_b:rate5m`, `longwire_a_total{x="y"}`, `longwire_c`, `up{job="longwire"}`}
 	if s := slices.Sorted(maps.Keys(got)); !slices.Equal(s, want) {
 		t.Errorf("selectors %q, want %q", s, want)
+	}
+}
+
+// TestMetricsAreSeen checks that each metric of docs/metrics.md is asked for by a dashboard or a rule.
+func TestMetricsAreSeen(t *testing.T) {
+	seen := read(t, "deploy/prometheus/rules/recording.yml") + read(t, "deploy/prometheus/rules/alerts.yml")
+	for name := range all() {
+		seen += read(t, "deploy/grafana/dashboards/"+name)
+	}
+	names := regexp.MustCompile("(?m)^\\| `(longwire_[a-z0-9_]+)").FindAllStringSubmatch(read(t, "docs/metrics.md"), -1)
+	if len(names) < 80 {
+		t.Fatalf("docs/metrics.md has %d metrics, want more", len(names))
+	}
+	for _, m := range names {
+		if !regexp.MustCompile(`\b` + m[1] + `(_bucket|_count|_sum)?\b`).MatchString(seen) {
+			t.Errorf("no dashboard and no rule asks for %s", m[1])
+		}
 	}
 }
