@@ -158,6 +158,12 @@ func TestCollectOwner(t *testing.T) {
 	if e.Source == nil {
 		t.Error("the source of this process was not found")
 	}
+	if m, _ := last(e.Memory); m.HeapSys < m.HeapInuse+m.HeapReleased || m.Sys < m.HeapSys+m.StackInuse {
+		t.Errorf("%+v", m)
+	}
+	if parts := partsText(memoryParts(e)); !strings.Contains(parts, "Go heap in use") || !strings.Contains(parts, "goroutine stacks") {
+		t.Errorf("the memory's parts: %s", parts)
+	}
 	// By its pid the same is found.
 	if e, err = c.Collect(t.Context(), strconv.Itoa(os.Getpid())); err != nil || len(e.Heap) == 0 {
 		t.Errorf("by pid: %d heap profiles, %v", len(e.Heap), err)
