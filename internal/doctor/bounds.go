@@ -94,6 +94,9 @@ func (s *Source) unboundedOf(keeps []Keep) Keep {
 		return first
 	}
 	for _, k := range keeps[1:] {
+		if k.registered {
+			return k
+		}
 		if k.rank >= rankContainer && k.Holder != nil && !bounded(k) && (isGlobal(k.Holder) || s.sameStruct(first.Holder, k.Holder)) {
 			return k
 		}

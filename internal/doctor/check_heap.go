@@ -231,6 +231,8 @@ func askHeap(e *Evidence) []Finding {
 	}
 	var list []Finding
 	var holders []*growing
+	placed := map[Line]bool{}  // lines of the list that a collection is at which nothing is taken out of
+	settled := map[Line]bool{} // other lines of it that keep what grows
 	for _, k := range slices.Sorted(maps.Keys(byLine)) {
 		// What is kept at one line is one thing, however many lines allocate it: the key, the value, the map.
 		g := merge(byLine[k])
@@ -245,12 +247,27 @@ func askHeap(e *Evidence) []Finding {
 		if (!g.kept || g.keep.rank <= rankGoroutine) && heldByStuck(g.frames, stuck) {
 			continue // goroutines that do not end hold it: that finding names them
 		}
-		if g.kept && g.filling(e.Source) {
+		if g.kept && g.filling(e.Source) && !g.line.same(g.keep.part) {
 			continue
 		}
-		list = append(list, heapFinding(e, g, byLine[k]))
+		f := heapFinding(e, g, byLine[k])
+		if b := e.Source.bounds(g.keep.Holder); g.kept && g.keep.rank >= rankContainer && !g.keep.guessed && g.keep.Holder != nil && !b.shrunk && !b.checked {
+			placed[f.Line] = true
+		} else if g.kept {
+			settled[f.Line] = true
+		}
+		list = append(list, f)
 	}
 	slices.SortStableFunc(list, func(a, b Finding) int { return cmp.Compare(b.PerHour, a.PerHour) })
+	if len(list) > 1 && !placed[list[0].Line] && !settled[list[0].Line] {
+		// Where the worst was allocated is known, and not what keeps it; a collection that grows beside it may well.
+		if i := slices.IndexFunc(list, func(f Finding) bool { return placed[f.Line] && f.PerHour >= list[0].PerHour/50 }); i > 0 {
+			f := list[i]
+			f.Related = append(slices.Clone(f.Related), list[0].Line)
+			f.PerHour = list[0].PerHour
+			list = slices.Insert(slices.Delete(list, i, i+1), 0, f)
+		}
+	}
 	if len(list) == 0 && len(foreign) > 0 && len(stuck) == 0 {
 		kept := e.Source.keptOfHanded(e, p, foreign)
 		if g, of := holderOf(holders, foreign, kept); g != nil {

@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"cmp"
 	"go/ast"
 	"go/token"
 	"go/types"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -21,6 +23,9 @@ type Keep struct {
 	pool  Line // where the holder goes back to a pool with what it holds
 	// guessed says that it is others' code that keeps it, as far as its name tells.
 	guessed bool
+	// registered says that the runtime or a parent has it, and the program has no hand on it there: a timer that was thrown away, a context
+	// whose cancel function nobody is sure to call.
+	registered bool
 }
 
 // How sure a place is the one that keeps. Containers grow; a field that is set keeps one value at a time; a variable of
@@ -47,10 +52,12 @@ func (s *Source) keeps(frames []Frame, own int, p places) []Keep {
 	begin := 0
 	for _, e := range s.allocations(frames, own) {
 		begin++
-		k.expr(e, trail{frame: own})
-		if c, ok := e.(*ast.CallExpr); ok && own > 0 && len(s.callee(c)) == 0 {
-			k.fills(c, trail{frame: own})
+		if c, ok := e.(*ast.CallExpr); ok && own > 0 {
+			if k.fills(c, trail{frame: own}); len(k.found) > 0 {
+				continue // it is there, and not in the error or the number that the call returns
+			}
 		}
+		k.expr(e, trail{frame: own})
 	}
 	if begin == 0 {
 		// A variable that was moved to the heap is allocated where it is declared.
@@ -62,8 +69,71 @@ func (s *Source) keeps(frames []Frame, own int, p places) []Keep {
 			}
 		})
 	}
-	slices.SortStableFunc(k.found, func(a, b Keep) int { return b.rank - a.rank })
+	if len(k.found) == 0 {
+		k.calledBack()
+	}
+	slices.SortStableFunc(k.found, func(a, b Keep) int {
+		return cmp.Or(b.rank-a.rank, yesFirst(!ofLibrary(a.Line.File), !ofLibrary(b.Line.File)))
+	})
 	return k.found
+}
+
+// ofLibrary says whether a file belongs to a module of others.
+func ofLibrary(file string) bool {
+	return strings.Contains(file, "@v") || strings.Contains(file, "/vendor/")
+}
+
+// calledBack follows a value that a library was given, and of which nothing more is known, into the functions that the library may
+// call with it: those of the program that have a parameter of one of the library's types, as the hook of a logger has.
+func (k *follower) calledBack() {
+	s := k.s
+	given := map[string]bool{}
+	for _, c := range k.given {
+		file, _ := s.position(c)
+		for _, i := range s.files[file].Imports {
+			if path, err := strconv.Unquote(i.Path.Value); err == nil && strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
+				given[path] = true
+			}
+		}
+	}
+	if len(given) == 0 {
+		return
+	}
+	for _, name := range sortedKeys(s.files) {
+		if ofLibrary(name) {
+			continue
+		}
+		for _, d := range s.files[name].Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil {
+				continue
+			}
+			for _, field := range fn.Type.Params.List {
+				t := field.Type
+				if st, ok := t.(*ast.StarExpr); ok {
+					t = st.X
+				}
+				sel, ok := t.(*ast.SelectorExpr)
+				if !ok {
+					continue
+				}
+				id, ok := sel.X.(*ast.Ident)
+				if !ok {
+					continue
+				}
+				pkg, ok := s.info.Uses[id].(*types.PkgName)
+				if !ok || !given[pkg.Imported().Path()] {
+					continue
+				}
+				for _, n := range field.Names {
+					if o := s.info.Defs[n]; o != nil {
+						k.object(o, trail{frame: len(k.frames)})
+					}
+				}
+			}
+		}
+	}
+	k.found = slices.DeleteFunc(k.found, func(f Keep) bool { return f.rank < rankContainer || f.guessed })
 }
 
 // fills follows what others' code may have put the memory into, beside its result: what a pointer among its arguments points
@@ -94,10 +164,22 @@ func (k *follower) fills(c *ast.CallExpr, t trail) {
 	}
 	for _, a := range c.Args {
 		switch {
+		case isAddress(a): // whatever it is called: what was allocated below the call and survives has to be somewhere
+			into(a)
 		case strings.HasPrefix(name, "Unmarshal"), strings.HasPrefix(name, "Decode"), strings.HasPrefix(name, "Fprint"), name == "Copy", strings.HasPrefix(name, "Scan"), strings.HasPrefix(name, "Sscan"), strings.HasPrefix(name, "Fscan"), name == "Read":
 			into(a)
 		}
 	}
+}
+
+// isAddress says whether an expression is &x of a variable or a part of one, and of no new value.
+func isAddress(e ast.Expr) bool {
+	u, ok := ast.Unparen(e).(*ast.UnaryExpr)
+	if !ok || u.Op != token.AND {
+		return false
+	}
+	_, lit := ast.Unparen(u.X).(*ast.CompositeLit)
+	return !lit
 }
 
 // allocations are the expressions on a frame's line that allocate, as far as its callee's name tells which.
@@ -227,7 +309,8 @@ type follower struct {
 	p      places
 	seen   map[visit]bool
 	found  []Keep
-	left   int // steps
+	given  []*ast.CallExpr // calls of others' code that it went into, and of which nothing is known
+	left   int             // steps
 }
 
 func (k *follower) keep(n ast.Node, t trail, rank int, what string, holder types.Object) {
@@ -374,7 +457,11 @@ func (k *follower) expr(e ast.Expr, t trail) {
 	case *ast.SendStmt:
 		if p.Value == e {
 			_, holder := s.root(p.Chan)
-			k.keep(p, t, rankField, "sent to a channel that holds it", holder)
+			rank := rankField
+			if k.receives(holder, t, 0) {
+				rank = rankLocal // it goes on
+			}
+			k.keep(p, t, rank, "sent to a channel that holds it", holder)
 		}
 	case *ast.RangeStmt:
 		if p.X == e {
@@ -383,6 +470,40 @@ func (k *follower) expr(e ast.Expr, t trail) {
 			}
 		}
 	}
+}
+
+// receives follows a value out of a channel, wherever the program receives from it, and says whether it does.
+func (k *follower) receives(channel types.Object, t trail, depth int) (any bool) {
+	if channel == nil || depth > 3 {
+		return false
+	}
+	s := k.s
+	t.calls, t.frame, t.result, t.inside = nil, len(k.frames), 0, false // whoever receives is not on the stack
+	for _, id := range s.uses[channel] {
+		var e ast.Expr = id
+		if sel, ok := s.parents[id].(*ast.SelectorExpr); ok && sel.Sel == id {
+			e = sel
+		}
+		switch p := s.parents[e].(type) {
+		case *ast.UnaryExpr:
+			if p.Op == token.ARROW {
+				any = true
+				k.expr(p, t)
+			}
+		case *ast.RangeStmt:
+			if id, ok := p.Key.(*ast.Ident); ok && p.X == e {
+				any = true
+				k.object(s.object(id), t)
+			}
+		case *ast.CallExpr:
+			for _, d := range s.callee(p) {
+				if i := slices.Index(p.Args, e); i >= 0 {
+					any = k.receives(parameter(s, d.Type, i), t, depth+1) || any
+				}
+			}
+		}
+	}
+	return any
 }
 
 // constant says whether an expression is a constant, as a slice's bound that keeps little is.
@@ -617,10 +738,17 @@ func (k *follower) foreign(e ast.Expr, c *ast.CallExpr, arg int, t trail) {
 	switch {
 	case (pkg == "strings" || pkg == "bytes") && returnsPart[name]:
 		t.part = s.line(c, "a part is taken here")
-		t.result = 0
-		k.expr(c, t)
+		for t.result = range 2 {
+			if t.result == 0 || name == "Cut" {
+				k.expr(c, t)
+			}
+		}
 	case pkg == "context" || wraps[name]:
 		t.result = 0
+		if pkg == "context" && arg == 0 && s.uncancelled(c) {
+			k.keep(c, t, rankContainer, "held by the parent context until it is cancelled", nil)
+			k.mark(c, func(f *Keep) { f.registered = true })
+		}
 		k.expr(c, t)
 	case pkg == "strings" || pkg == "strconv" || pkg == "fmt" || pkg == "log" || pkg == "log/slog" || pkg == "encoding/json" || pkg == "hash/crc32":
 		// They are done with it when they return.
@@ -630,15 +758,19 @@ func (k *follower) foreign(e ast.Expr, c *ast.CallExpr, arg int, t trail) {
 			k.object(parameter(s, lit.Type, 0), t)
 		}
 		k.keep(c, t, rankContainer, "has a finalizer, which keeps whatever the object reaches until it runs", nil)
+	case s.ofRequest(c.Fun):
+		// What a request or its answer gets goes with it.
 	case retains[name]:
 		var holder types.Object
 		if sel, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr); ok && pkg == "" {
 			_, holder = s.root(sel.X)
 		}
 		k.keep(c, t, rankContainer, "kept by "+calledText(c), holder)
-		if i := slices.IndexFunc(k.found, func(o Keep) bool { return o.Line.same(s.line(c, "")) && o.Holder == holder }); i >= 0 {
-			k.found[i].guessed = true
-		}
+		_, thrownAway := s.parents[c].(*ast.ExprStmt)
+		k.mark(c, func(f *Keep) {
+			f.guessed = true
+			f.registered = pkg == "time" && name == "AfterFunc" && thrownAway
+		})
 		if strings.HasPrefix(name, "Push") || strings.HasPrefix(name, "Insert") {
 			t.result = 0
 			k.expr(c, t) // the element of the list that it returns has the value
@@ -653,10 +785,111 @@ func (k *follower) foreign(e ast.Expr, c *ast.CallExpr, arg int, t trail) {
 		}
 	case pkg == "" && name != "" && name[0] >= 'A' && name[0] <= 'Z' && (strings.HasPrefix(name, "Add") || strings.HasPrefix(name, "Push") || strings.HasPrefix(name, "Put") || strings.HasPrefix(name, "Set") || strings.HasPrefix(name, "Register")):
 		k.keep(c, t, rankArgument, "given to "+calledText(c), nil)
+	case pkg == "":
+		k.given = append(k.given, c)
 	}
 }
 
 func calledText(c *ast.CallExpr) string { return types.ExprString(c.Fun) }
+
+// mark changes what was found at a call.
+func (k *follower) mark(c *ast.CallExpr, change func(*Keep)) {
+	if i := slices.IndexFunc(k.found, func(f Keep) bool { return f.Line.same(k.s.line(c, "")) }); i >= 0 {
+		change(&k.found[i])
+	}
+}
+
+// ofRequest says whether a method is called on a handler's request or answer, or on a part of one, as w.Header() is.
+func (s *Source) ofRequest(fun ast.Expr) bool {
+	sel, ok := ast.Unparen(fun).(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	e := sel.X
+	for {
+		e = innermost(e)
+		c, ok := e.(*ast.CallExpr)
+		if !ok {
+			break
+		}
+		if e, ok = ast.Unparen(c.Fun).(*ast.SelectorExpr); !ok {
+			return false
+		}
+	}
+	id, ok := e.(*ast.Ident)
+	if !ok {
+		return false
+	}
+	o := s.object(id)
+	return o != nil && handedTypes[s.parameterType(o)]
+}
+
+// parameterType is the type of a parameter as it is written, "" for what is none.
+func (s *Source) parameterType(o types.Object) string {
+	var f *ast.FuncType
+	switch fn := s.enclosingOf(o).(type) {
+	case *ast.FuncDecl:
+		f = fn.Type
+	case *ast.FuncLit:
+		f = fn.Type
+	default:
+		return ""
+	}
+	for _, field := range f.Params.List {
+		for _, n := range field.Names {
+			if n.Pos() == o.Pos() {
+				return types.ExprString(field.Type)
+			}
+		}
+	}
+	return ""
+}
+
+// uncancelled says whether a call makes a context whose cancel function is handed on, and called nowhere for sure: its parent has it
+// until then.
+func (s *Source) uncancelled(c *ast.CallExpr) bool {
+	switch _, name := s.callName(c); name {
+	case "WithCancel", "WithTimeout", "WithDeadline", "WithCancelCause":
+	default:
+		return false
+	}
+	a, ok := s.parents[c].(*ast.AssignStmt)
+	if !ok || len(a.Lhs) != 2 {
+		return false
+	}
+	cancel := a.Lhs[1]
+	if s.dropped(cancel) {
+		return true
+	}
+	_, o := s.root(cancel)
+	handed := isField(o)
+	for depth := 0; o != nil && depth < 2; depth++ {
+		var next types.Object
+		for _, id := range s.uses[o] {
+			var e ast.Expr = id
+			if sel, ok := s.parents[id].(*ast.SelectorExpr); ok && sel.Sel == id {
+				e = sel
+			}
+			switch p := s.parents[e].(type) {
+			case *ast.CallExpr:
+				if p.Fun != e {
+					return false // somebody else calls it
+				}
+				if _, ok := s.parents[p].(*ast.DeferStmt); ok || !isField(o) {
+					return false
+				}
+			case *ast.KeyValueExpr:
+				if key, ok := p.Key.(*ast.Ident); ok && p.Value == e {
+					handed, next = true, s.object(key)
+				}
+			case *ast.ReturnStmt, *ast.DeferStmt:
+				return false // its caller's to call
+			}
+		}
+		o = next
+	}
+	return handed
+}
 
 // leave follows a result to the caller: the call that led here, or the next frame of the stack.
 func (k *follower) leave(r *ast.ReturnStmt, t trail) {
@@ -690,7 +923,7 @@ func (k *follower) leave(r *ast.ReturnStmt, t trail) {
 			return
 		}
 		t.frame = i
-		var fallback ast.Expr
+		var fallback *ast.CallExpr
 		found := false
 		s.at(f.File, f.Line, func(n ast.Node) {
 			c, ok := n.(*ast.CallExpr)
@@ -700,8 +933,8 @@ func (k *follower) leave(r *ast.ReturnStmt, t trail) {
 			if _, called := s.callName(c); called == name {
 				found = true
 				k.expr(c, t)
-			} else if fallback == nil {
-				fallback = c
+			} else if fallback == nil || s.callsValue(c) && !s.callsValue(fallback) {
+				fallback = c // a function that is in a field or a variable has another name there
 			}
 		})
 		if !found && fallback != nil {
@@ -709,6 +942,20 @@ func (k *follower) leave(r *ast.ReturnStmt, t trail) {
 		}
 		return
 	}
+}
+
+// callsValue says whether what is called is a field or a variable, and no declared function.
+func (s *Source) callsValue(c *ast.CallExpr) bool {
+	fun := ast.Unparen(c.Fun)
+	if sel, ok := fun.(*ast.SelectorExpr); ok {
+		fun = sel.Sel
+	}
+	id, ok := fun.(*ast.Ident)
+	if !ok {
+		return false
+	}
+	_, isVar := s.object(id).(*types.Var)
+	return isVar
 }
 
 // store follows a value into what it is assigned to.
@@ -744,6 +991,9 @@ func (k *follower) store(lhs ast.Expr, st ast.Stmt, t trail) {
 				rank = rankField
 			}
 			if s.inLoop(st) {
+				if s.endless(st) {
+					rank = rankContainer
+				}
 				k.keep(st, t, rank, verb+" "+name, root)
 			}
 			t.inside = true
@@ -798,8 +1048,17 @@ func (s *Source) chains(n ast.Stmt, lhs ast.Expr, holder types.Object) bool {
 		if u, ok := ast.Unparen(e).(*ast.UnaryExpr); ok {
 			e = u.X
 		}
-		lit, ok := ast.Unparen(e).(*ast.CompositeLit)
-		return ok && s.mentions(lit, holder)
+		switch x := ast.Unparen(e).(type) {
+		case *ast.CompositeLit:
+			return s.mentions(x, holder)
+		case *ast.CallExpr:
+			// ctx = with(ctx, v), again and again: each has the one before.
+			return !s.isBuiltin(x, "append") && s.inLoop(st) && slices.ContainsFunc(x.Args, func(a ast.Expr) bool {
+				id, ok := ast.Unparen(a).(*ast.Ident)
+				return ok && s.object(id) == holder
+			})
+		}
+		return false
 	}
 	if holds(st.Rhs[i]) {
 		return true
@@ -905,6 +1164,27 @@ func innermost(e ast.Expr) ast.Expr {
 			return x
 		}
 	}
+}
+
+// endless says whether a statement is in a loop that has no end of its own.
+func (s *Source) endless(n ast.Node) bool {
+	for n = s.parents[n]; n != nil; n = s.parents[n] {
+		switch p := n.(type) {
+		case *ast.FuncDecl, *ast.FuncLit:
+			return false
+		case *ast.ForStmt:
+			if p.Cond == nil {
+				return true
+			}
+		case *ast.RangeStmt:
+			if tv, ok := s.info.Types[p.X]; ok && tv.Type != nil {
+				if _, channel := tv.Type.Underlying().(*types.Chan); channel {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // inLoop says whether a statement is in a loop of its function.

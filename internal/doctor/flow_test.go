@@ -275,6 +275,157 @@ func handle() {
 	}
 }
 
+// TestKeeper follows values to the line to mend where several places have them for a while.
+func TestKeeper(t *testing.T) {
+	for _, c := range []struct{ name, text string }{
+		{"a channel is a corridor, and the worker's context grows", `package main
+import "context"
+type key struct{}
+type mail struct{ b [900]byte }
+type s struct { queue chan *mail }
+func (s *s) accept() {
+	m := new(mail) // frame 0
+	select {
+	case s.queue <- m:
+	default:
+	}
+}
+func with(ctx context.Context, m *mail) context.Context { return context.WithValue(ctx, key{}, m) }
+func (s *s) work(ctx context.Context) {
+	for {
+		m := <-s.queue
+		ctx = with(ctx, m) // KEPT
+	}
+}`},
+		{"out of the channel into a timer that sends it again", `package main
+import "time"
+type delivery struct { n int; b [900]byte }
+type s struct { queue chan *delivery }
+func (s *s) publish() {
+	s.queue <- &delivery{} // frame 0
+}
+func (s *s) work() {
+	for d := range s.queue {
+		s.again(d)
+	}
+}
+func (s *s) again(d *delivery) {
+	time.AfterFunc(time.Second, func() { s.queue <- d }) // KEPT
+}`},
+		{"the map is emptied, the timer was thrown away", `package main
+import "time"
+type c struct { id string; b [900]byte }
+type s struct { open map[string]*c }
+func (s *s) issue() {
+	x := &c{} // frame 0
+	s.open[x.id] = x
+	time.AfterFunc(time.Hour, func() { s.drop(x.id) }) // KEPT
+}
+func (s *s) drop(id string) { delete(s.open, id) }`},
+		{"the map is emptied, the context is a child of a long one", `package main
+import "context"
+type key struct{}
+type job struct { ctx context.Context; cancel context.CancelFunc }
+type d struct { base context.Context; running map[int]*job }
+func (d *d) start(id int) *job {
+	b := make([]byte, 900) // frame 0
+	ctx := context.WithValue(d.base, key{}, b)
+	j := &job{}
+	j.ctx, j.cancel = context.WithCancel(ctx) // KEPT
+	d.running[id] = j
+	return j
+}
+func (d *d) run(id int) {
+	d.start(id)
+	defer delete(d.running, id)
+}
+func (d *d) abort(id int) { d.running[id].cancel() }`},
+		{"a child whose cancel is deferred is none", `package main
+import "context"
+type key struct{}
+type d struct { base context.Context; seen [][]byte }
+func (d *d) run(id int) {
+	b := make([]byte, 900) // frame 0
+	ctx, cancel := context.WithCancel(context.WithValue(d.base, key{}, b))
+	defer cancel()
+	_ = ctx
+	d.seen = append(d.seen, b) // KEPT
+}`},
+		{"a part that strings.Cut found keeps the whole", `package main
+import "strings"
+var seen = map[string]bool{}
+func field(doc, name string) (string, bool) {
+	_, rest, ok := strings.Cut(doc, name)
+	return rest[:9], ok
+}
+func handle(b []byte) {
+	doc := string(b) // frame 0
+	k, ok := field(doc, "id")
+	if ok {
+		seen[k] = true // KEPT
+	}
+}`},
+		{"into the answer is nowhere", `package main
+import "net/http"
+type thumb struct { etag string }
+var all []*thumb
+func render() *thumb {
+	return &thumb{} // frame 0
+}
+func serve(w http.ResponseWriter, r *http.Request) {
+	t := render() // frame 1
+	w.Header().Set("ETag", t.etag)
+	all = append(all, t) // KEPT
+}`},
+		{"what others' code filled", `package main
+import "example.com/gin"
+type body struct { items []string }
+type order struct { items []string }
+var open = map[int]*order{}
+func checkout(c *gin.Context) error {
+	var in body
+	if err := c.ShouldBindJSON(&in); err != nil { // frame 0 below example.com/gin.(*Context).ShouldBindJSON
+		return err
+	}
+	o := &order{items: in.items}
+	open[1] = o // KEPT
+	return nil
+}`},
+		{"what a library was given comes back to the hook", `package main
+import ("encoding/json"; "example.com/log")
+type hook struct { waiting []*log.Entry; other []*int }
+func (h *hook) Fire(e *log.Entry) error {
+	h.waiting = append(h.waiting, e) // KEPT
+	return nil
+}
+func (h *hook) count(n *int) { h.other = append(h.other, n) }
+func handle(l *log.Logger, d *json.Decoder) {
+	var in []string
+	_ = d.Decode(&in) // frame 0 below encoding/json.(*Decoder).Decode
+	l.WithField("in", &in).Error("no")
+}`},
+		{"through a function in a field", `package main
+type t struct{ b [900]byte }
+type s struct { make func() *t; all []*t }
+func add(s *s, name string, x *t) {
+	s.all = append(s.all, x) // KEPT
+}
+func lookup() *t {
+	return &t{} // frame 0
+}
+func (s *s) serve(name func() string) {
+	add(s, name2(), s.make()) // frame 1
+}
+func name2() string { return "" }`},
+	} {
+		s, frames, own, kept := loadText(t, c.text)
+		keeps := s.keeps(frames, own, places{root: "/go/src/"})
+		if len(keeps) == 0 || !slices.Contains(kept, s.unboundedOf(keeps).Line.Line) {
+			t.Errorf("%s: kept %v, want line %d", c.name, describe(keeps), kept)
+		}
+	}
+}
+
 // TestBounds tells collections with a limit from those without.
 func TestBounds(t *testing.T) {
 	const head = "package main\ntype c struct { m map[int]int; l []int; n int }\n"
