@@ -67,7 +67,7 @@ var layout = map[string]row{
 	"internal/lab": {imports: ". internal/fleet internal/report internal/sys ws", outside: "github.com/google/pprof github.com/gorilla/websocket"},
 
 	"internal/trace":           {imports: "internal/sys", outside: "github.com/cilium/ebpf"},
-	"internal/trace/tracetest": {imports: "internal/sys"}, // a cable that loses packets, for tests
+	"internal/trace/tracetest": {imports: "internal/sys internal/waittest"}, // a cable that loses packets, for tests
 
 	"internal/report":            {},
 	"internal/report/reporttest": {imports: "internal/browsertest"}, // opens reports, for tests

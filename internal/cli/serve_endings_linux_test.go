@@ -22,6 +22,7 @@ import (
 	"github.com/longwire/longwire/internal/sys"
 	"github.com/longwire/longwire/internal/trace"
 	"github.com/longwire/longwire/internal/trace/tracetest"
+	"github.com/longwire/longwire/internal/waittest"
 	"github.com/longwire/longwire/ws"
 )
 
@@ -187,7 +188,7 @@ func (s *stage) addr() net.Addr { return net.TCPAddrFromAddrPort(s.gateway.Addr(
 
 func (a *act) until(what string, ok func() bool) {
 	a.Helper()
-	tracetest.Until(a.T, what, ok)
+	waittest.Until(a.T, what, ok)
 }
 
 // info is what the gateway's kernel knows of the connection.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/longwire/longwire/internal/sys"
 	"github.com/longwire/longwire/internal/trace/tracetest"
+	"github.com/longwire/longwire/internal/waittest"
 )
 
 const patience = 60 * time.Second
@@ -77,12 +78,6 @@ func listen(t *testing.T, p *pair) *net.TCPListener {
 func fd(t *testing.T, c syscall.Conn) int {
 	t.Helper()
 	return tracetest.Descriptor(t, c)
-}
-
-// until waits for a condition.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tracetest.Until(t, what, ok)
 }
 
 // ends collects the ends that a tracer tells.
@@ -241,7 +236,7 @@ func (s *scene) abort() {
 func (s *scene) judge(level Level, ends *ends, want Verdict, show bool) {
 	s.Helper()
 	var life Life
-	until(s.T, fmt.Sprintf("its end, at level %v", level), func() (ok bool) { life, ok = ends.of(s.id); return ok })
+	waittest.Until(s.T, fmt.Sprintf("its end, at level %v", level), func() (ok bool) { life, ok = ends.of(s.id); return ok })
 	if got := life.Verdict(); got != want || life.Level != level {
 		s.Errorf("level %v says %v, want %v of %v: %+v", life.Level, got, want, level, life)
 	}
@@ -307,7 +302,7 @@ var endings = []struct {
 	{"RST received after the client's FIN", VerdictClientResetAfterFIN, VerdictClientResetAfterFIN, VerdictClientResetAfterFIN, func(s *scene) {
 		_ = s.c.Close()
 		seen := s.read()
-		until(s.T, "an RST answers data", func() bool {
+		waittest.Until(s.T, "an RST answers data", func() bool {
 			_, seen.Err = s.s.Write([]byte("data"))
 			return seen.Err != nil
 		})
@@ -324,7 +319,7 @@ var endings = []struct {
 		s.fate(lost, lost)
 		s.abort()
 		s.write(s.s, "still there?")
-		until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
+		waittest.Until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
 		s.hear()
 		s.finish(s.read())
 	}},
@@ -336,7 +331,7 @@ var endings = []struct {
 	}},
 	{"RST sent: closed with unread data", VerdictServerResetUnread, VerdictServerResetUnread, VerdictServerResetUnread, func(s *scene) {
 		s.write(s.c, "unread")
-		until(s.T, "data", func() bool { n, err := sys.UnreadBytes(s.fd); return err == nil && n > 0 })
+		waittest.Until(s.T, "data", func() bool { n, err := sys.UnreadBytes(s.fd); return err == nil && n > 0 })
 		s.finish(Seen{})
 	}},
 	{"RST sent: data after our FIN", VerdictServerResetLate, VerdictServerFIN, VerdictServerFIN, func(s *scene) {
@@ -391,7 +386,7 @@ var endings = []struct {
 	{"FIN never acknowledged", VerdictHalfOpen, VerdictHalfOpen, VerdictServerFIN, func(s *scene) {
 		s.fate(lost, lost)
 		s.write(s.s, "ping")
-		until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
+		waittest.Until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
 		s.finish(Seen{})
 	}},
 	{"SOCK_DESTROY", VerdictDestroyed, VerdictDestroyed, VerdictDestroyed, func(s *scene) {
@@ -401,7 +396,7 @@ var endings = []struct {
 	{"silence, and then we give up", VerdictServerResetAborted, VerdictServerResetAborted, VerdictServerResetAborted, func(s *scene) {
 		s.fate(lost, lost)
 		s.write(s.s, "ping")
-		until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
+		waittest.Until(s.T, "retransmission", func() bool { return s.info().Timeouts > 0 })
 		if err := s.s.SetLinger(0); err != nil {
 			s.Fatal(err)
 		}
@@ -481,7 +476,7 @@ func TestEndings(t *testing.T) {
 							VerdictServerResetUnread:     {"rst_sent " + reasonUnread},
 							VerdictRetransmissionTimeout: {"retransmit 1", "retransmit 2", "error connection timed out"},
 						}[e.bpf] {
-							until(t, "the step "+want, func() bool {
+							waittest.Until(t, "the step "+want, func() bool {
 								mu.Lock()
 								defer mu.Unlock()
 								return steps[s.port][want]
@@ -561,7 +556,7 @@ func TestNetwork(t *testing.T) {
 		_ = s.Close()
 		remote := c.LocalAddr().(*net.TCPAddr).AddrPort()
 		for _, e := range []*ends{there, diag} {
-			until(t, "its end", func() bool {
+			waittest.Until(t, "its end", func() bool {
 				e.mu.Lock()
 				defer e.mu.Unlock()
 				_, ok := e.by[remote]
@@ -630,7 +625,7 @@ func TestProcessKilled(t *testing.T) {
 		}
 		_ = c.Close()
 		var life Life
-		until(t, "its end", func() (ok bool) {
+		waittest.Until(t, "its end", func() (ok bool) {
 			bpf.mu.Lock()
 			defer bpf.mu.Unlock()
 			life, ok = bpf.by[remote]
@@ -641,7 +636,7 @@ func TestProcessKilled(t *testing.T) {
 		}
 		t.Log(life.Explain())
 		// A stranger's, to level diag: it may have looked between the two FINs.
-		until(t, "its end at level diag", func() (ok bool) {
+		waittest.Until(t, "its end at level diag", func() (ok bool) {
 			diag.mu.Lock()
 			defer diag.mu.Unlock()
 			life, ok = diag.by[remote]

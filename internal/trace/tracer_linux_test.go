@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/internal/waittest"
 )
 
 // listenHere listens on loopback, with TCP and not MPTCP.
@@ -328,7 +329,7 @@ func TestLook(t *testing.T) {
 		if _, err := c.Write([]byte("four")); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "data", func() bool { n, err := sys.UnreadBytes(conn); return err == nil && n == 4 })
+		waittest.Until(t, "data", func() bool { n, err := sys.UnreadBytes(conn); return err == nil && n == 4 })
 		life, err := tracer.Look(conn)
 		cookie, err2 := sys.SocketCookie(conn)
 		remote := c.LocalAddr().(*net.TCPAddr).AddrPort()
@@ -342,7 +343,7 @@ func TestLook(t *testing.T) {
 			t.Error("the client's side is traced, too")
 		}
 		_, _ = s.Close(), c.Close()
-		until(t, "its end", func() bool {
+		waittest.Until(t, "its end", func() bool {
 			all.mu.Lock()
 			defer all.mu.Unlock()
 			life, ok := all.by[remote]
@@ -462,7 +463,7 @@ func TestPrivateTable(t *testing.T) {
 	if err := errors.Join(s.Close(), c.Close()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "its end", func() bool { _, ok := all.of(id); return ok })
+	waittest.Until(t, "its end", func() bool { _, ok := all.of(id); return ok })
 }
 
 // TestSteps sees each step of one connection of a port that nobody told the tracer of a listener of, established before.
@@ -508,7 +509,7 @@ func TestSteps(t *testing.T) {
 		_, _ = x.server.Read(make([]byte, 1))
 		_ = x.server.Close()
 		var got string
-		until(t, "its end", func() bool {
+		waittest.Until(t, "its end", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			got = strings.Join(steps[port], " ")

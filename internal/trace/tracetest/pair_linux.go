@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/longwire/longwire/internal/sys"
+	"github.com/longwire/longwire/internal/waittest"
 )
 
 // Addresses of the cable's ends.
@@ -19,9 +20,6 @@ const (
 	ServerAddr = "192.0.2.1"
 	ClientAddr = "192.0.2.2"
 )
-
-// patience bounds what is waited for.
-const patience = 60 * time.Second
 
 // Pair is two network namespaces with a cable between them. Their firewalls can lose packets, and the server's kernel gives up
 // after seconds. Any goroutine may use it. It is gone when the test that made it ends.
@@ -158,7 +156,7 @@ func ShutWindow(t *testing.T, fd int) {
 	t.Helper()
 	var before sys.TCPInfo
 	waits := func(i *sys.TCPInfo) bool { return i.NotSent > 0 && i.Unacked == 0 }
-	Until(t, "a probe of a shut window", func() bool {
+	waittest.Until(t, "a probe of a shut window", func() bool {
 		i, err := sys.SocketInfo(fd)
 		if err != nil {
 			t.Fatal(err)
@@ -174,21 +172,5 @@ func Run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v %s", name, strings.Join(args, " "), err, out)
-	}
-}
-
-// Until waits for a condition.
-func Until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late.C:
-			t.Fatalf("%s: not within %v", what, patience)
-		}
 	}
 }
