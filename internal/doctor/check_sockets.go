@@ -139,7 +139,7 @@ func askDialled(e *Evidence, p places) []Finding {
 		seen    bool    // the process had a connection to it that it dialled
 		self    bool    // the process listens there
 		shared  int     // at so many looks another process had one
-		meaning float64 // how many were dialled meanwhile
+		dialled float64 // at least so many meanwhile
 	}
 	elsewhere := false // the process has connections that it dialled, to whatever address
 	for _, s := range e.Process {
@@ -158,7 +158,7 @@ func askDialled(e *Evidence, p places) []Finding {
 		r.self = slices.ContainsFunc(now.Network.Listeners, func(l ListenerSample) bool { return l.serves(addr) })
 		more := max(0, float64(n)-r.counts[0])
 		r.held = max(float64(n), more/took*timeWait.Seconds())
-		r.meaning = max(more, float64(n)*min(1, took/timeWait.Seconds()))
+		r.dialled = max(more, float64(n)*min(1, took/timeWait.Seconds()))
 		// A few hundred are nothing: a twentieth of the ports is a dial every 40 ms, without end.
 		if n < 50 || r.held < ports/20 || falls(r.counts) || !r.seen && (more < 50 || !r.self && (r.shared > 1 || elsewhere)) {
 			continue
@@ -186,16 +186,19 @@ func askDialled(e *Evidence, p places) []Finding {
 		}
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.held, a.held), a.addr.Compare(b.addr))
 	})
+	d := dialsOf(e, p)
+	// The kernel does not tell whose they were. Who dials so often is likely to be seen at it, and it allocates. Who is not seen at any dial, and
+	// allocates for as many, is it where nobody else is seen; or where it listens itself, since then it is one of the two ends anyway.
+	list = slices.DeleteFunc(list, func(r remote) bool {
+		if r.seen {
+			return d.bytes == 0 && d.rate > 0 && r.dialled*leastDial > 4*float64(d.rate)
+		}
+		return d.bytes < r.dialled*leastDial/2
+	})
 	if len(list) == 0 {
 		return nil
 	}
 	r := list[0]
-	d := dialsOf(e, p)
-	// The kernel does not tell whose they were. Who dials so often is likely to be seen at it, and it allocates. Who is not seen at any dial, and
-	// allocates for as many, is it where nobody else is seen; or where it listens itself, since then it is one of two.
-	if r.seen && d.bytes == 0 && d.rate > 0 && r.meaning*leastDial > 4*float64(d.rate) || !r.seen && d.bytes < r.meaning*leastDial/2 {
-		return nil
-	}
 	n := r.counts[len(r.counts)-1]
 	f := Finding{Severity: Minor, Confidence: 0.95, rank: 40}
 	f.Sentence = fmt.Sprintf("%.0f connections to %s that were closed hold a local port each (TIME_WAIT): the program dials anew about %.0f times a second", n, r.addr, r.held/timeWait.Seconds())
@@ -210,9 +213,12 @@ func askDialled(e *Evidence, p places) []Finding {
 	case n >= ports*0.9:
 		f.Severity, f.rank = Critical, 22
 		f.Sentence += "; there is hardly one left, and to dial fails (cannot assign requested address)"
-	case r.held >= ports/2:
+	case r.held >= ports:
 		f.Severity, f.rank = Major, 58
 		f.Sentence += "; the ports run out"
+	case r.held >= ports/2:
+		f.Severity, f.rank = Major, 57
+		f.Sentence += "; that takes more than half of the ports"
 	}
 	for _, o := range list[1:] {
 		if o.seen {

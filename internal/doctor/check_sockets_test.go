@@ -114,6 +114,7 @@ func TestDialledPorts(t *testing.T) {
 		}(), "", 0, 0},
 		{"hardly one left", of(far, true, 2, func(i int) int { return 28_000 + i%3 }), "there is hardly one left", Critical, 0},
 		{"will run out", of(far, true, 2, steady(500)), "5500 connections to 192.0.2.1:5432 that were closed hold a local port each (TIME_WAIT): the program dials anew about 500 times a second; the ports run out", Major, 0},
+		{"more than half of them", of(far, true, 2, steady(300)), "; that takes more than half of the ports", Major, 0},
 		{"not seen, but it allocates", dialling(of(far, false, 2, steady(500)), 6<<20), "it is dialled for each use: main.go:12", Major, 12},
 		{"its own clients'", listening(dialling(of(near, false, 2, steady(500)), 0), near), "", 0, 0},
 		{"it is its own client", elsewhere(listening(dialling(of(near, false, 2, steady(500)), 6<<20), near), far, near), "127.0.0.1:5432", Minor, 12},
