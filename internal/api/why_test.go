@@ -43,7 +43,7 @@ func TestWhy(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	s := a.Result.Spans[0]
-	if s.User != "42" || s.Open || s.Cause != "client_close" || s.Code != 4000 || s.Evidence == nil || !strings.HasPrefix(s.Why, "The client closed it with code 4000. The client came back ") {
+	if s.User != "42" || s.Open || s.Cause != "client_close" || s.Code != 4000 || s.Evidence == nil || s.Evidence.CloseSent != 4000 || s.Evidence.CloseReceived != 4000 || s.Kernel != nil || !strings.HasPrefix(s.Why, "The client closed it with code 4000. The client came back ") {
 		t.Errorf("%+v", s)
 	}
 	if !a.Result.From.Equal(s.Events[0].Time) {
