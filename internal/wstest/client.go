@@ -120,21 +120,30 @@ func (c *Client) Next() (op ws.Opcode, payload string, code ws.StatusCode) {
 	}
 }
 
-// Ask sends a text and returns what comes next.
+// Ask sends a text and returns what comes next. Pings that come before it are answered.
 func (c *Client) Ask(text string) string {
 	c.t.Helper()
-	c.Send(ws.OpText, text)
-	_, reply, _ := c.Next()
+	_, reply := c.ask(text)
 	return reply
+}
+
+func (c *Client) ask(text string) (op ws.Opcode, reply string) {
+	c.t.Helper()
+	c.Send(ws.OpText, text)
+	for {
+		if op, reply, _ = c.Next(); op != ws.OpPing {
+			return op, reply
+		}
+		c.Send(ws.OpPong, reply)
+	}
 }
 
 // Echoes checks that a server of echoes answers.
 func (c *Client) Echoes() {
 	c.t.Helper()
 	const text = "are you there?"
-	c.Send(ws.OpText, text)
-	if op, payload, code := c.Next(); op != ws.OpText || payload != text {
-		c.t.Errorf("the echo is %v %.60q %d", op, payload, code)
+	if op, reply := c.ask(text); op != ws.OpText || reply != text {
+		c.t.Errorf("the echo is %v %.60q", op, reply)
 	}
 }
 

@@ -25,7 +25,8 @@ func (f *failing) Errorf(format string, args ...any) {
 	f.said = append(f.said, fmt.Sprintf(format, args...))
 }
 
-// echo answers messages, the word "twist" with another one, and a close frame with one that has the same code.
+// echo sends back what begins with "are", answers other texts with a ping and words of its own, and a close frame with one that
+// has the same code.
 func echo(_ int, c net.Conn) {
 	_, r, err := wstest.Upgrade(c)
 	if err != nil {
@@ -51,8 +52,8 @@ func echo(_ int, c net.Conn) {
 				return
 			case ev.Op == ws.OpText && strings.HasPrefix(string(ev.Payload), "are"):
 				_, _ = c.Write(ws.AppendFrame(nil, ws.Server, ev.Op, ev.Payload, [4]byte{}))
-			case ev.Op == ws.OpText:
-				_, _ = c.Write(ws.AppendFrame(nil, ws.Server, ev.Op, []byte("so you say"), [4]byte{}))
+			case ev.Op == ws.OpText: // after a ping
+				_, _ = c.Write(append(ws.AppendFrame(nil, ws.Server, ws.OpPing, []byte("ping"), [4]byte{}), ws.AppendFrame(nil, ws.Server, ev.Op, []byte("so you say"), [4]byte{})...))
 			}
 		}
 	}
