@@ -57,13 +57,14 @@ func askDescriptors(e *Evidence) (list []Finding) {
 		f := Finding{Severity: Major, Confidence: t.confidence, rank: 62}
 		f.Sentence = fmt.Sprintf("open descriptors of kind %s grow: %.0f more an hour", kind, t.slope*3600)
 		f.Evidence = []string{fmt.Sprintf("%.0f at first, %.0f at last (medians of quarters)", t.first, t.last)}
-		for _, name := range mostFrequent(now.Files, 3) {
-			f.Evidence = append(f.Evidence, fmt.Sprintf("%d times %s", now.Files[name], name))
+		files := newFiles(e.Process[0].Files, now.Files)
+		for _, name := range mostFrequent(files, 3) {
+			f.Evidence = append(f.Evidence, fmt.Sprintf("%d times %s, not open at the first look", files[name], name))
 		}
 		f.Advice = r.advice
 		if found := e.Source.unreleased(r, e, p); len(found) > 0 {
-			f.Line, f.Related = found[0].line, related(found)
-			f.Sentence += ", opened at " + f.Line.String()
+			f.Line, f.Related, f.Advice = found[0].line, related(found), found[0].advise(r.advice)
+			f.Sentence += ", " + found[0].opened()
 		}
 		list = append(list, f)
 	}
@@ -105,6 +106,17 @@ func askDescriptors(e *Evidence) (list []Finding) {
 func growsAsCount(a axis, counts []float64) (t trend, ok bool) {
 	t = trendOf(a, counts)
 	return t, t.confidence >= 0.99 && !t.fell && !stops(a, counts) && beyondChance(t.first, t.last)
+}
+
+// newFiles are the files that are open more often now than at first, and how much more.
+func newFiles(first, now map[string]int) map[string]int {
+	m := map[string]int{}
+	for name, n := range now {
+		if n > first[name] {
+			m[name] = n - first[name]
+		}
+	}
+	return m
 }
 
 func mostFrequent(m map[string]int, n int) []string {

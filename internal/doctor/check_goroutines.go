@@ -401,7 +401,7 @@ func blameStandard(e *Evidence, p places, c *crowd, f *Finding) (why, advice str
 	if r := resourceRunBy(c.frames); r != nil {
 		if found := e.Source.unreleased(r, e, p); len(found) > 0 {
 			f.Line, f.Related = found[0].line, related(found)
-			return r.why, r.advice
+			return r.why, found[0].advise(r.advice)
 		}
 		return r.why, r.advice
 	}

@@ -67,8 +67,8 @@ func askForeignMemory(e *Evidence) []Finding {
 		if len(found) == 0 {
 			continue
 		}
-		f.Line, f.Related, f.Advice = found[0].line, related(found), r.advice
-		f.Sentence = fmt.Sprintf("memory outside the Go heap grows by %s an hour: %s, opened at %s", bytesText(max(0, f.PerHour)), r.why, f.Line)
+		f.Line, f.Related, f.Advice = found[0].line, related(found), found[0].advise(r.advice)
+		f.Sentence = fmt.Sprintf("memory outside the Go heap grows by %s an hour: %s, %s", bytesText(max(0, f.PerHour)), r.why, found[0].opened())
 		return []Finding{f}
 	}
 	f.Sentence = fmt.Sprintf("memory outside the Go heap grows by %s an hour: C code or mappings; no profile of Go shows it", bytesText(max(0, f.PerHour)))

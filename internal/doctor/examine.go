@@ -37,12 +37,14 @@ func checksOf(e *Evidence) []Check {
 // Examine asks every check and orders what was found.
 func Examine(e *Evidence) *Report {
 	r := &Report{Target: e.Target, Took: e.Took, Cost: e.Cost, Checks: []Asked{}, Findings: []Finding{}, Notes: []string{}}
+	p := e.places()
 	for _, c := range checksOf(e) {
 		a := Asked{Check: c.Name}
 		if a.Skipped = c.Skip(e); a.Skipped == "" {
 			found := c.Ask(e)
 			for i := range found {
 				found[i].Check = c.Name
+				e.passOn(&found[i], p)
 			}
 			a.Findings = len(found)
 			r.Findings = append(r.Findings, found...)
@@ -86,10 +88,10 @@ func (e *Evidence) text(l Line) string {
 	return e.Libraries.text(l)
 }
 
-// settle puts findings in order, worst first, and makes one of those that several checks made of one line.
+// settle puts findings in order, worst first, of those that are as bad the ones with a line before those without, and makes one of those that several checks made of one line.
 func settle(list []Finding) []Finding {
 	slices.SortStableFunc(list, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.rank, a.rank), cmp.Compare(b.PerHour, a.PerHour))
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(lined(b), lined(a)), cmp.Compare(b.rank, a.rank), cmp.Compare(b.PerHour, a.PerHour))
 	})
 	out := list[:0]
 	for _, f := range list {
@@ -108,4 +110,12 @@ func settle(list []Finding) []Finding {
 		out[i].Confidence = max(out[i].Confidence, f.Confidence)
 	}
 	return out
+}
+
+// lined is 1 for a finding with a line.
+func lined(f Finding) int {
+	if f.Line.known() {
+		return 1
+	}
+	return 0
 }

@@ -48,7 +48,7 @@ func learnPlaces(module string, frames func(func(Frame) bool)) places {
 func (p places) owner(f Frame) owner {
 	file, pkg := slashes(f.File), packageOf(f.Function)
 	switch {
-	case pkg == "main":
+	case pkg == "main" && !p.inlinedFrom(file):
 		return ownCode
 	case p.root != "" && strings.HasPrefix(file, p.root):
 		// Modules that the standard library carries along are under src/vendor.
@@ -79,6 +79,40 @@ func (p places) owner(f Frame) owner {
 	return ownCode
 }
 
+// inlinedFrom says whether a file of others is where a function of package main stands: a literal of a function that was inlined is
+// named after the function that it went into, and has its own file. A main module that was installed by its version lies beside others.
+func (p places) inlinedFrom(file string) bool {
+	if p.root != "" && strings.HasPrefix(file, p.root) {
+		return !strings.HasPrefix(file, p.root+"cmd/")
+	}
+	_, version, ok := moduleOf(file)
+	return ok && p.module != "" && !strings.Contains(file, p.module+"@"+version)
+}
+
+// moduleOf is the path and version of the module that a file of the module cache is of: github.com/x/y and v1.2.3 of
+// /go/pkg/mod/github.com/x/y@v1.2.3/z.go.
+func moduleOf(file string) (module, version string, ok bool) {
+	if i := strings.Index(file, "/pkg/mod/"); i >= 0 {
+		file = file[i+len("/pkg/mod/"):]
+	} else if strings.HasPrefix(file, "/") || hasDrive(file) {
+		return "", "", false
+	}
+	module, rest, ok := strings.Cut(file, "@")
+	version, _, _ = strings.Cut(rest, "/")
+	return module, version, ok
+}
+
+// packageIn is the import path of the package in a directory that a frame's function was found in. In the module cache the directory says
+// it, for the function may be named after another into which it was inlined.
+func packageIn(dir string, f Frame) string {
+	module, version, ok := moduleOf(dir)
+	if !ok || strings.Contains(module, "!") {
+		return packageOf(f.Function)
+	}
+	_, rest, _ := strings.Cut(dir, "@"+version)
+	return module + rest
+}
+
 // firstOwn is the index of the frame nearest to the callee that is the program's own, -1 if none is.
 func (p places) firstOwn(frames []Frame) int {
 	for i, f := range frames {
@@ -106,6 +140,27 @@ func packageOf(function string) string {
 	}
 	// The linker writes dots of a path's last element as %2e.
 	return head[:slash] + strings.ReplaceAll(head[slash:slash+dot], "%2e", ".")
+}
+
+// untyped writes the type arguments of a function as the text of a goroutine does: main.(*Pool[...]).work, so that profiles and texts
+// name it alike.
+func untyped(function string) string {
+	open := strings.IndexByte(function, '[')
+	if open < 0 {
+		return function
+	}
+	depth := 0
+	for i := open; i < len(function); i++ {
+		switch function[i] {
+		case '[':
+			depth++
+		case ']':
+			if depth--; depth == 0 {
+				return function[:open] + "[...]" + untyped(function[i+1:])
+			}
+		}
+	}
+	return function
 }
 
 // declared is the function in whose text a function literal stands: main.serve of main.serve.func1.2.

@@ -94,7 +94,7 @@ func framesOf(s *profile.Sample) []Frame {
 		for _, l := range loc.Line {
 			f := Frame{Line: int(l.Line)}
 			if l.Function != nil {
-				f.Function, f.File = l.Function.Name, l.Function.Filename
+				f.Function, f.File = untyped(l.Function.Name), l.Function.Filename
 			}
 			frames = append(frames, f)
 		}

@@ -14,6 +14,7 @@ type resource struct {
 	packages []string // packages whose functions get one; "" where a method of any type does
 	gets     []string
 	gives    []string // methods or functions that give it back
+	whole    bool     // it has the thing as a part, and methods of its own that give that back
 	through  string   // the field on which the method is called, as Body
 	asArg    bool     // it is given back as an argument: munmap(p), C.free(p)
 	why      string
@@ -101,6 +102,13 @@ type unreturned struct {
 	line   Line
 	exit   Line // the way out on which it is forgotten, where there are others
 	weight float64
+	from   []Line // where it was opened, if the line is of a caller
+	keep   Line   // what puts it into a collection, where something does
+	// bounded says that a collection with a limit has it, which lets go: but what it lets go is not given back.
+	bounded bool
+
+	result  int  // which result of the function it leaves by, -1 for none
+	wrapped bool // and as a part of another thing
 }
 
 // unreleased finds the calls that get a resource and do not return it, the likeliest first.
@@ -118,7 +126,6 @@ func (s *Source) unreleased(r *resource, e *Evidence, p places) []unreturned {
 }
 
 func (s *Source) search(r *resource, e *Evidence, p places, in func(file string) bool) []unreturned {
-	active := e.activity(p)
 	var list []unreturned
 	for _, name := range sortedKeys(s.files) {
 		if !in(name) {
@@ -129,31 +136,18 @@ func (s *Source) search(r *resource, e *Evidence, p places, in func(file string)
 			if !ok || !s.getsOne(r, c) {
 				return true
 			}
-			u := s.fate(r, c)
-			if u.weight == 0 {
-				return true
-			}
-			u.line = s.line(c, "opened here")
-			// A line that was seen to allocate is one that runs; one whose memory grows, more so.
-			if a, ok := active[lineKey{u.line.File, u.line.Line}]; ok {
-				u.weight *= 2
-				if a > 0 {
-					u.weight *= 4
+			for _, u := range s.duties(r, c, 0, 0) {
+				if s.runsOnce(c, 0) {
+					u.weight /= 64
+				}
+				if !slices.ContainsFunc(list, func(o unreturned) bool { return o.line.same(u.line) }) {
+					list = append(list, u)
 				}
 			}
-			list = append(list, u)
 			return true
 		})
 	}
-	slices.SortStableFunc(list, func(a, b unreturned) int {
-		switch {
-		case a.weight > b.weight:
-			return -1
-		case a.weight < b.weight:
-			return 1
-		}
-		return 0
-	})
+	e.likeliest(list, p)
 	return list
 }
 
@@ -198,6 +192,9 @@ func (e *Evidence) activity(p places) map[lineKey]float64 {
 
 func (s *Source) getsOne(r *resource, c *ast.CallExpr) bool {
 	pkg, name := s.callName(c)
+	if pkg == "C" && r.kind == "C memory" && s.getsPointerOfC(c, name) {
+		return true
+	}
 	if !slices.Contains(r.gets, name) || !slices.Contains(r.packages, pkg) {
 		return false
 	}
@@ -225,22 +222,36 @@ func (s *Source) getsOne(r *resource, c *ast.CallExpr) bool {
 	return true
 }
 
-// fate says what becomes of what a call got: weight 0 when it is given back on every path, more the surer it is that it is not.
-func (s *Source) fate(r *resource, c *ast.CallExpr) (u unreturned) {
+// fate says what becomes of what a call got, as its result of that index: weight 0 when it is given back on every path, more the surer it is
+// that it is not.
+func (s *Source) fate(r *resource, c *ast.CallExpr, index int) (u unreturned) {
+	u.result = -1
 	if r.kind == "command" {
 		return s.fateOfReceiver(r, c)
 	}
 	a, ok := s.consumer(c).(*ast.AssignStmt)
 	if !ok {
-		switch s.consumer(c).(type) {
+		switch p := s.consumer(c).(type) {
 		case *ast.ExprStmt:
 			u.weight = 6 // nobody has it any more
+		case *ast.ReturnStmt:
+			u.weight = 2
+			if len(p.Results) == 1 {
+				u.result = index
+			} else {
+				u.result = slices.IndexFunc(p.Results, func(x ast.Expr) bool { return within(c, x) })
+			}
 		default:
-			u.weight = 2 // it is returned, or handed on right away
+			u.weight = 2 // it is handed on right away
 		}
 		return u
 	}
 	lhs := a.Lhs[0]
+	if len(a.Rhs) == 1 && index < len(a.Lhs) {
+		lhs = a.Lhs[index]
+	} else if i := slices.IndexFunc(a.Rhs, func(x ast.Expr) bool { return within(c, x) }); i > 0 && i < len(a.Lhs) {
+		lhs = a.Lhs[i]
+	}
 	if r.gives[0] == "()" && len(a.Lhs) > 1 {
 		lhs = a.Lhs[1]
 		if s.dropped(lhs) {
@@ -262,47 +273,34 @@ func (s *Source) fate(r *resource, c *ast.CallExpr) (u unreturned) {
 		u.weight = 6
 		return u
 	}
-	o := s.object(id)
 	fn := s.enclosing(c)
-	gives := func(n ast.Node) bool { return s.gives(r, n, o) }
-	any, escapes := false, false
-	for _, use := range s.uses[o] {
-		switch p := s.parents[use].(type) {
-		case *ast.ReturnStmt, *ast.KeyValueExpr, *ast.CompositeLit, *ast.SendStmt:
-			escapes = true
-		case *ast.AssignStmt:
-			if slices.Contains(p.Rhs, ast.Expr(use)) || slices.ContainsFunc(p.Lhs, func(l ast.Expr) bool { ix, ok := l.(*ast.IndexExpr); return ok && ix.Index == ast.Expr(use) }) {
-				escapes = true
-			}
-		case *ast.IndexExpr:
-			escapes = escapes || p.Index == ast.Expr(use)
-		case *ast.CallExpr:
-			if slices.Contains(p.Args, ast.Expr(use)) {
-				escapes = escapes || s.isBuiltin(p, "append") || len(s.callee(p)) > 0
-			}
-		}
-		for n := ast.Node(use); n != nil && n != fn; n = s.parents[n] {
-			if gives(n) {
-				any = true
-			}
-		}
+	if fn == nil {
+		return u
 	}
+	w := s.courseOf(r, fn, s.object(id), c, a, 0)
+	u.result, u.wrapped = w.result, w.wrapped
 	switch {
-	case !any && !escapes:
-		u.weight = 5
-	case !any:
+	case w.keeper != nil:
+		// What keeps it is to let go.
+		u.weight, u.keep = 2, s.line(w.keeper, "kept here")
+		if a, ok := w.keeper.(*ast.AssignStmt); ok {
+			if _, holder := s.root(a.Lhs[0]); holder != nil && s.bounds(holder).checked {
+				u.keep, u.bounded, u.result = Line{}, true, -1
+			}
+		}
+	case w.gives || w.result >= 0:
+		if w.result >= 0 {
+			u.weight = 2
+		}
+		if ret, ok := w.exit.(*ast.ReturnStmt); ok {
+			u.weight, u.exit = 3, s.line(ret, "leaves without giving it back")
+		} else if w.forgets != nil {
+			u.weight, u.exit = 3, s.line(w.forgets, "leaves without giving it back")
+		}
+	case w.elsewise:
 		u.weight = 2
 	default:
-		if out := s.unpaired(fn, c, gives); out != nil {
-			if ret, ok := out.(*ast.ReturnStmt); ok && !s.isErrorPath(ret, a) {
-				u.weight, u.exit = 3, s.line(out, "leaves without giving it back")
-			} else if ok {
-				// The first way out is where getting it failed. Look for another.
-				if ret := s.unpairedAfterError(fn, c, a, gives); ret != nil {
-					u.weight, u.exit = 3, s.line(ret, "leaves without giving it back")
-				}
-			}
-		}
+		u.weight = 5
 	}
 	return u
 }
@@ -349,8 +347,8 @@ func (s *Source) gives(r *resource, n ast.Node, o types.Object) bool {
 	if !ok {
 		return false
 	}
-	_, name := s.callName(c)
-	if !slices.Contains(r.gives, name) {
+	pkg, name := s.callName(c)
+	if !slices.Contains(r.gives, name) && !(r.kind == "C memory" && pkg == "C" && freesInC(name)) {
 		return false
 	}
 	if r.asArg {
@@ -363,7 +361,9 @@ func (s *Source) gives(r *resource, n ast.Node, o types.Object) bool {
 				return !found
 			})
 		}
-		return found
+		if found || !r.whole {
+			return found
+		}
 	}
 	sel, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr)
 	if !ok {
@@ -390,6 +390,7 @@ func (s *Source) givenBackAnywhere(r *resource, holder types.Object) bool {
 }
 
 func (s *Source) fateOfReceiver(r *resource, c *ast.CallExpr) (u unreturned) {
+	u.result = -1
 	_, holder, _ := s.methodCall(c)
 	if holder == nil || s.givenBackAnywhere(r, holder) {
 		return u
@@ -448,17 +449,6 @@ func (s *Source) mentions(e ast.Expr, o types.Object) (found bool) {
 	return found
 }
 
-func (s *Source) unpairedAfterError(fn ast.Node, c *ast.CallExpr, a *ast.AssignStmt, gives func(ast.Node) bool) (exit ast.Node) {
-	return s.unpaired(fn, c, func(n ast.Node) bool {
-		if gives(n) {
-			return true
-		}
-		// A way out where it was never got needs nothing.
-		r, ok := n.(*ast.ReturnStmt)
-		return ok && s.isErrorPath(r, a)
-	})
-}
-
 func related(list []unreturned) (lines []Line) {
 	for i, u := range list {
 		if i > 0 {
@@ -467,6 +457,12 @@ func related(list []unreturned) (lines []Line) {
 		}
 		if u.exit.known() {
 			lines = append(lines, u.exit)
+		}
+		if i == 0 {
+			lines = append(lines, u.from...)
+			if u.keep.known() && !u.keep.same(u.line) {
+				lines = append(lines, u.keep)
+			}
 		}
 		if len(lines) >= 4 {
 			break

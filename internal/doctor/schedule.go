@@ -340,7 +340,7 @@ func traceFrames(s trace.Stack) (frames []Frame) {
 		return nil
 	}
 	for f := range s.Frames() {
-		frames = append(frames, Frame{Function: f.Func, File: f.File, Line: int(f.Line)})
+		frames = append(frames, Frame{Function: untyped(f.Func), File: f.File, Line: int(f.Line)})
 	}
 	return frames
 }

@@ -55,7 +55,8 @@ func LoadSource(root fs.FS, dir string, p places, frames []Frame) *Source {
 	}
 	for _, f := range frames {
 		if p.owner(f) == ownCode && strings.HasSuffix(f.File, ".go") {
-			l.load(path.Dir(slashes(f.File)), packageOf(f.Function))
+			dir := path.Dir(slashes(f.File))
+			l.load(dir, packageIn(dir, f))
 		}
 	}
 	if len(s.files) == 0 {

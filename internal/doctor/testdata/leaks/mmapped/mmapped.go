@@ -4,7 +4,7 @@ package mmapped
 import "syscall"
 
 func scratch(size int) ([]byte, error) {
-	return syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_SHARED) // LEAK: nobody unmaps it
+	return syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_SHARED)
 }
 
 func work(b []byte) int {
@@ -19,7 +19,7 @@ func Handle(id int) {
 	if id%20 > 0 {
 		return
 	}
-	b, err := scratch(32 << 10)
+	b, err := scratch(32 << 10) // LEAK: it is not unmapped
 	if err == nil {
 		work(b)
 	}
