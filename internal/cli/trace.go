@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,6 +24,8 @@ type traceCmd struct {
 	Conn    string        `xor:"what" placeholder:"ADDR[:PORT]" help:"Print all that is seen of one connection, by the client's address, once it has ended; without a port the first one from that address."`
 	JSON    bool          `name:"json" help:"Print JSON: a line for each event, or one document with --summary and --conn."`
 	For     time.Duration `name:"for" default:"0s" help:"How long; 0s is until interrupted, or 10s with --summary."`
+	URL     string        `name:"url" placeholder:"URL" help:"Ask the Longwire gateway here, http://localhost:8000 say, for the client, user, request id and trace id of each connection that ends."`
+	APIKey  string        `name:"api-key" placeholder:"KEY" help:"The key of its API; by default what LONGWIRE_API_KEY holds, which the other users of the machine do not see."`
 	Level   trace.Level   `default:"bpf" enum:"bpf,diag,errno" help:"The highest level to try: bpf or diag."`
 }
 
@@ -34,6 +37,9 @@ ended. The server need not be this one. docs/trace.md has the verdicts.
 It works at the highest level that the kernel allows: bpf (probes; CAP_BPF and CAP_PERFMON, or root), which it gives up
 again once they are attached, or diag (no rights; states are looked at once a second, and why a stranger's connection ended is seldom
 told).
+
+With --url the end of a connection tells whose it was. Where the gateway does not answer, a line on standard error says so,
+and ends go without. docs/trace.md has more.
 
 Exit code 1 when nothing can be seen, or --conn saw nothing of the connection.`
 }
@@ -50,6 +56,19 @@ func (t *traceCmd) Run(c *call) error {
 	client, err := parseClient(t.Conn)
 	if err != nil {
 		return usage(fmt.Errorf("--conn %q: %w", t.Conn, err), see)
+	}
+	var names *traceNames
+	switch {
+	case t.URL == "" && t.APIKey != "":
+		return usage(errors.New("--api-key is of no use without --url"), see)
+	case t.URL != "" && t.Summary:
+		return usage(errors.New("--summary names no connections: leave --url out"), see)
+	case t.URL != "":
+		api, err := newWhyAPI(c, t.URL, t.APIKey)
+		if err != nil {
+			return usage(err, see)
+		}
+		names = &traceNames{api: api, plain: !t.JSON, note: func(text string) { fmt.Fprintf(c.Stderr, "longwire: %s\n", text) }}
 	}
 	if t.Summary && t.For == 0 {
 		t.For = 10 * time.Second
@@ -82,7 +101,16 @@ func (t *traceCmd) Run(c *call) error {
 	}
 	fmt.Fprintf(c.Stderr, "longwire: tracing port %d at level %s\n", t.Port, tracer.Level())
 	began := time.Now()
-	if err := tracer.Run(ctx); err != nil {
+	if names != nil && !client.IsValid() {
+		view.names = names
+		names.start(view.write)
+	}
+	err = tracer.Run(ctx)
+	if view.names != nil {
+		names.stop(namesLast)
+		view.idle()
+	}
+	if err != nil {
 		return err
 	}
 	switch {
@@ -97,6 +125,9 @@ func (t *traceCmd) Run(c *call) error {
 	case client.IsValid():
 		if view.span.Cookie == 0 {
 			return &exitError{code: exitFailed, err: fmt.Errorf("nothing was seen of a connection from %s to port %d", t.Conn, t.Port), hint: "an idle connection shows nothing: is the address right, and --netns?"}
+		}
+		if names != nil && view.span.Life != nil {
+			view.span.Names = names.of(c.ctx, view.span.Life)
 		}
 		return t.print(c, &view.span, view.span.WriteText)
 	}
@@ -121,13 +152,16 @@ func parseClient(s string) (netip.AddrPort, error) {
 	return a, nil
 }
 
-// traceView shows events as they come. It is the tracer's Run that calls it.
+// traceView shows events as they come. It is the tracer's Run that calls it, and write traceNames too.
 type traceView struct {
 	cmd    *traceCmd
-	out    *bufio.Writer
 	client netip.AddrPort
-	end    func() // of tracing
-	err    error  // of writing
+	names  *traceNames // nil: ends go without
+	end    func()      // of tracing
+
+	mu  sync.Mutex
+	out *bufio.Writer // guarded by mu
+	err error         // guarded by mu: of writing
 
 	tally trace.Tally
 	span  trace.Span
@@ -135,11 +169,21 @@ type traceView struct {
 
 func (v *traceView) handle(e *trace.Event) {
 	switch {
-	case v.err != nil:
 	case v.cmd.Summary:
 		v.tally.Add(e)
 	case v.client.IsValid():
 		v.follow(e)
+	case v.names == nil || e.Kind != trace.KindEnded || !v.names.take(e):
+		v.write(e)
+	}
+}
+
+// write writes an event.
+func (v *traceView) write(e *trace.Event) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case v.err != nil:
 	case v.cmd.JSON:
 		v.fail(json.NewEncoder(v.out).Encode(e))
 	default:
@@ -166,12 +210,14 @@ func (v *traceView) follow(e *trace.Event) {
 }
 
 func (v *traceView) idle() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.err == nil {
 		v.fail(v.out.Flush())
 	}
 }
 
-// fail ends tracing where nobody reads its output any more.
+// fail ends tracing where nobody reads its output any more. The caller has mu.
 func (v *traceView) fail(err error) {
 	if err != nil && v.err == nil {
 		v.err = fmt.Errorf("write: %w", err)

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/signal"
 	"regexp"
@@ -22,7 +20,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/longwire/longwire"
-	"github.com/longwire/longwire/internal/config"
 )
 
 type whyCmd struct {
@@ -47,36 +44,14 @@ the sentences rest on.
 Exit code 1 when nothing is known.`
 }
 
-// whyAnswer is the API's. An error of the whole request is an exitError instead.
-type whyAnswer struct {
-	Error *struct {
-		Code    int    `json:"code"`
-		Message string `json:"message"`
-	} `json:"error"`
-	Result json.RawMessage `json:"result"`
-}
-
-type whyResult struct {
-	Spans []longwire.Span `json:"spans"`
-	From  time.Time       `json:"from"`
-}
-
 // Run asks and prints.
 func (w *whyCmd) Run(c *call) error {
 	if w.Since < 0 || w.Limit < 1 || w.Limit > 1000 {
 		return usage(fmt.Errorf("--since %v, --limit %d: want no negative time, and 1 to 1000", w.Since, w.Limit), "longwire why --help lists its flags")
 	}
-	base, err := url.Parse(w.URL)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
-		return usage(fmt.Errorf("--url %q: want one such as http://localhost:8000", w.URL), "longwire why --help lists its flags")
-	}
-	if w.APIKey == "" {
-		name := config.EnvName("api-key") + "="
-		for _, v := range c.Environ {
-			if key, ok := strings.CutPrefix(v, name); ok {
-				w.APIKey = key
-			}
-		}
+	api, err := newWhyAPI(c, w.URL, w.APIKey)
+	if err != nil {
+		return usage(err, "longwire why --help lists its flags")
 	}
 	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -84,14 +59,14 @@ func (w *whyCmd) Run(c *call) error {
 	var raw json.RawMessage
 	var tried []string
 	for _, kind := range kindsOf(w.Who) {
-		if raw, err = w.ask(ctx, base, kind); err != nil {
+		if raw, err = w.ask(ctx, api, kind); err != nil {
 			return err
 		}
 		if raw == nil {
 			continue // it cannot be that
 		}
 		if err := json.Unmarshal(raw, &result); err != nil {
-			return fmt.Errorf("read the answer of %s: %w", base, err)
+			return fmt.Errorf("read the answer of %s: %w", api.base, err)
 		}
 		tried = append(tried, kindWords[kind])
 		if len(result.Spans) > 0 {
@@ -180,7 +155,7 @@ func kindsOf(who string) []string {
 }
 
 // ask asks the API for spans where who is of a kind; nil when it cannot be.
-func (w *whyCmd) ask(ctx context.Context, base *url.URL, kind string) (json.RawMessage, error) {
+func (w *whyCmd) ask(ctx context.Context, api *whyAPI, kind string) (json.RawMessage, error) {
 	q := map[string]any{"limit": w.Limit}
 	if kind != kindAny {
 		q[kind] = w.Who
@@ -194,58 +169,11 @@ func (w *whyCmd) ask(ctx context.Context, base *url.URL, kind string) (json.RawM
 	if w.Since > 0 {
 		q["since"] = w.Since.String()
 	}
-	body, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base.JoinPath("/api/why").String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	if w.APIKey != "" {
-		r.Header.Set("X-API-Key", w.APIKey)
-	}
-	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // the key is for this host
-	resp, err := client.Do(r)
-	if err != nil {
-		return nil, &exitError{code: exitFailed, err: fmt.Errorf("ask the gateway: %w", err), hint: "is it running? --url says where"}
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w", base, err)
-	}
-	failed := func(hint, format string, args ...any) error {
-		return &exitError{code: exitFailed, err: fmt.Errorf(format, args...), hint: hint}
-	}
-	switch resp.StatusCode {
-	case http.StatusOK:
-	case http.StatusUnauthorized:
-		if w.APIKey == "" {
-			return nil, failed("give it with --api-key, or better in LONGWIRE_API_KEY", "%s wants the key of its API", base)
-		}
-		return nil, failed("it is what the gateway has as api-key", "%s has another API key", base)
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		return nil, failed("longwire serve has an API with --api-key, or with --dev", "%s has no API that could be asked", base)
-	default:
-		line, _, _ := strings.Cut(string(text[:min(len(text), 200)]), "\n")
-		return nil, failed("", "%s answers %s: %s", base, resp.Status, visible(line))
-	}
-	var a whyAnswer
-	if err := json.Unmarshal(text, &a); err != nil {
-		return nil, failed("is it a longwire gateway?", "read the answer of %s: %w", base, err)
-	}
-	switch {
-	case a.Error == nil:
-		return a.Result, nil
-	case a.Error.Code == 107 && kind != kindAny:
+	raw, err := api.ask(ctx, q)
+	if bad := new(questionError); kind != kindAny && errors.As(err, &bad) {
 		return nil, nil
-	case a.Error.Code == 108:
-		return nil, failed("start it with a flight-record that is not none", "the gateway at %s records nothing", base)
 	}
-	return nil, failed("", "%s answers: %s", base, visible(a.Error.Message))
+	return raw, err
 }
 
 // timeForm is how times are printed, in UTC as in the sentences.

@@ -46,6 +46,26 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
+// Names are what a connection's server calls it. The kernel does not know them: whoever handles events fills them in.
+type Names struct {
+	Client  string `json:"client,omitempty"`  // the session's id, or that of the connection
+	User    string `json:"user,omitempty"`    // empty: it has none, as the others
+	Request string `json:"request,omitempty"` // X-Request-ID of the handshake
+	Trace   string `json:"trace,omitempty"`   // id of the trace that the handshake belongs to
+}
+
+// each calls f for those that there are; a nil Names has none.
+func (n *Names) each(f func(name, value string)) {
+	if n == nil {
+		return
+	}
+	for _, x := range [...]struct{ name, value string }{{"client", n.Client}, {"user", n.User}, {"request", n.Request}, {"trace", n.Trace}} {
+		if x.value != "" {
+			f(x.name, x.value)
+		}
+	}
+}
+
 // Event is one thing that happened to a connection. It is lent to the handler until that returns, its Life too.
 type Event struct {
 	Kind        Kind
@@ -58,5 +78,6 @@ type Event struct {
 	Retransmits uint32
 	ResetReason string
 	Err         syscall.Errno
-	Life        *Life // with KindEnded, else nil
+	Life        *Life  // with KindEnded, else nil
+	Names       *Names // nil: they are not known
 }

@@ -71,14 +71,15 @@ type eventJSON struct {
 	Retransmits uint32         `json:"retransmits,omitempty"`
 	ResetReason string         `json:"reset_reason,omitempty"`
 	Error       string         `json:"error,omitempty"`
-	Life        *Life          `json:"life,omitempty"`
+	*Names
+	Life *Life `json:"life,omitempty"`
 }
 
 // MarshalJSON shows what belongs to the event's kind.
 func (e *Event) MarshalJSON() ([]byte, error) {
 	j := eventJSON{
 		Kind: e.Kind.String(), Time: e.Time, Session: sessionText(e.Session), Cookie: e.Cookie, Local: e.Local, Remote: e.Remote,
-		Retransmits: e.Retransmits, ResetReason: e.ResetReason, Life: e.Life,
+		Retransmits: e.Retransmits, ResetReason: e.ResetReason, Names: e.Names, Life: e.Life,
 	}
 	if e.Kind == KindState {
 		if e.From != 0 {

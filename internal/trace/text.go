@@ -41,6 +41,7 @@ type Span struct {
 	Local  netip.AddrPort `json:"local"`
 	Remote netip.AddrPort `json:"remote"`
 	Cookie uint64         `json:"cookie"`
+	*Names                // nil: they are not known
 	Steps  []*Event       `json:"steps"` // the oldest first, the end not among them; the first spanSteps of them
 	More   int            `json:"more"`  // steps beyond those
 	Life   *Life          `json:"life"`  // nil as long as it has not ended
@@ -84,6 +85,7 @@ func (s *Span) WriteText(w io.Writer) error {
 	}
 	p.f("  %s  ended, %s\n", l.Closed.Format(timeFormat), l.Verdict())
 	p.f("%s\n", l.Explain())
+	s.Names.each(func(name, value string) { p.f("  %-14s  %s\n", name, value) })
 	p.f("  states          %s\n", l.Path)
 	if age := l.Age(); age > 0 {
 		p.f("  age             %v\n", age.Round(time.Millisecond))
@@ -103,8 +105,11 @@ func (s *Span) WriteText(w io.Writer) error {
 
 // WriteText writes the event in a line.
 func (e *Event) WriteText(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "%s  %-21v  %s\n", e.Time.Format(timeFormat), e.Remote, e.Text())
-	return err
+	p := printer{w: w}
+	p.f("%s  %-21v  %s", e.Time.Format(timeFormat), e.Remote, e.Text())
+	e.Names.each(func(name, value string) { p.f("  %s=%s", name, value) })
+	p.f("\n")
+	return p.err
 }
 
 const timeFormat = "15:04:05.000000"
