@@ -42,6 +42,7 @@ func TestFinalizerQueues(t *testing.T) {
 		{"none runs", of(times(5000, 900), times(0, 10), asleep), "is stuck in sleep", 7},
 		{"in time", of(times(5000, 900), times(5000, 0), asleep), "", 0},
 		{"a rush that is worked off", of(times(5000, 900), func(i int) int { return max(0, 5000*i-900*max(0, 6-i)) }, asleep), "", 0},
+		{"worked off once", of(times(6000, 0), func(i int) int { return i / 6 * 31_000 }, asleep), "", 0},
 		{"few", of(times(20, 5), times(10, 0), asleep), "", 0},
 		{"more load, in time", of(func(i int) int { return 500 * i * i }, func(i int) int { return 500 * i * max(0, i-1) }, asleep), "", 0},
 		{"no figures", of(times(0, 0), times(0, 0), asleep), "is stuck in sleep", 7},
