@@ -78,7 +78,7 @@ func TestLifecycle(t *testing.T) {
 	t.Parallel()
 	x := tiny(t, "lifecycle", 10)
 	wants(t, x, map[string]Verdict{"http-idle-timeout": HoldsInPart, "upgrade-takes-over": Holds, "close-calls-onclose": DoesNotHold, "underlying-tcp": HoldsInPart})
-	limit := x.Tables[1].Rows[limitTrigger]
+	limit := x.Tables[2].Rows[limitTrigger]
 	for i, kind := range lifecycleKinds {
 		if limit[1+i].Value == nil {
 			t.Errorf("%s: a connection without a request stands beyond its limit", kind)
@@ -93,6 +93,24 @@ func TestLifecycle(t *testing.T) {
 		if gone != (descriptors < 1) {
 			t.Errorf("%s, %s: %v descriptors each", row[0].Text, row[1].Text, descriptors)
 		}
+	}
+	// Handlers hold buffers from the accept until the peer is gone, Longwire's connections none; a limit is a deadline.
+	at := map[string][]Cell{}
+	for _, row := range x.Tables[1].Rows {
+		at[row[0].Text+", "+row[1].Text] = row
+		buffers, bytes := *row[2].Value, *row[3].Value
+		none := row[0].Text == kindLongwire || row[1].Text == "peer gone" // else one to read into and one to write from; pools keep a few
+		if none != (buffers < 1) || !none && (buffers < 2 || bytes < 2*leastBuffer) {
+			t.Errorf("%s, %s: %v buffers of %v bytes each", row[0].Text, row[1].Text, buffers, bytes)
+		}
+	}
+	for key, want := range map[string]float64{"net/http, accepted": 1, "net/http, idle for a second": 1, "net/http, peer gone": 0, "gorilla, accepted": 1, "gorilla, idle for a second": 1} {
+		if row := at[key]; row == nil || row[4].Value == nil || *row[4].Value != want {
+			t.Errorf("%s: %+v, want %v deadlines of reads", key, row, want)
+		}
+	}
+	if row := at["longwire, accepted"]; row == nil || row[4].Value != nil {
+		t.Errorf("longwire's deadlines: %+v, want none told", row)
 	}
 }
 

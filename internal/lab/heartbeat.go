@@ -135,18 +135,19 @@ func percent(share float64) Quantity { return Quantity{100 * share, report.Perce
 // tell writes tables, figures and verdicts.
 func (h *heartbeats) tell(r *Run) {
 	r.Note("Everything here is simulated, %d days of one client for each policy and network, a quarter of that for each NAT. Detection is from the moment the line was dead.", h.days)
-	t := r.Table("Policies: peers vanish once in two hours", "network", "policy", "found dead after, mean", "p99", "false alarms a day", "pings a day")
+	r.Note("A radio is awake for %v s after it was used, as is about usual in LTE, and nothing but the heartbeat uses it here. Timers are those that ran out: each wakes the processor.", tail/1000)
+	t := r.Table("Policies: peers vanish once in two hours", "network", "policy", "found dead after, mean", "p99", "false alarms a day", "pings a day", "timers a day", "radio wake-ups a day", "radio awake")
 	for i, of := range h.plain {
 		for j := range of {
 			x := &of[j]
-			t.Row(h.weathers[i].name, h.policies[j].name, Quantity{mean(x.found) / 1000, report.Seconds}, Quantity{quantile(x.found, 0.99) / 1000, report.Seconds}, x.perDay(x.alarms), x.perDay(x.asked))
+			t.Row(h.weathers[i].name, h.policies[j].name, Quantity{mean(x.found) / 1000, report.Seconds}, Quantity{quantile(x.found, 0.99) / 1000, report.Seconds}, x.perDay(x.alarms), x.perDay(x.asked), x.perDay(x.timers), x.perDay(x.radio), percent(x.awake/day/float64(max(1, x.days))))
 		}
 	}
-	t = r.Table("Behind a NAT, in a mobile network", "NAT forgets after", "policy", "lines that it killed, a day", "found dead after, mean", "pings a day")
+	t = r.Table("Behind a NAT, in a mobile network", "NAT forgets after", "policy", "lines that it killed, a day", "found dead after, mean", "pings a day", "timers a day", "radio wake-ups a day", "radio awake")
 	for i, of := range h.natted {
 		for j := range of {
 			x := &of[j]
-			t.Row(Quantity{float64(nats[i]), report.Seconds}, h.policies[j].name, x.perDay(x.natted), Quantity{mean(x.found) / 1000, report.Seconds}, x.perDay(x.asked))
+			t.Row(Quantity{float64(nats[i]), report.Seconds}, h.policies[j].name, x.perDay(x.natted), Quantity{mean(x.found) / 1000, report.Seconds}, x.perDay(x.asked), x.perDay(x.timers), x.perDay(x.radio), percent(x.awake/day/float64(max(1, x.days))))
 		}
 	}
 	if len(h.printedHealthy) > 0 {
@@ -184,6 +185,7 @@ func (h *heartbeats) tell(r *Run) {
 	r.Figure("printed client: a healthy line is closed after", quantile(h.printedHealthy, 0.5)/1000, report.Seconds)
 	for j, b := range h.policies {
 		r.Figure("found dead after, mobile network, p99: "+b.name, quantile(h.plain[1][j].found, 0.99)/1000, report.Seconds)
+		r.Figure("radio wake-ups a day, mobile network: "+b.name, h.plain[1][j].perDay(h.plain[1][j].radio), report.Count)
 	}
 }
 

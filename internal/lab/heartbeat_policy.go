@@ -59,6 +59,9 @@ type ending struct {
 type tally struct {
 	days   int
 	asked  int       // pings
+	timers int       // timers that ran out: for a ping, for a pong that was missed, for the next attempt to connect
+	radio  int       // times that something was sent or came when the radio was asleep
+	awake  float64   // how long it was awake, ms
 	alarms int       // lines given up that lived
 	natted int       // lines that a NAT killed
 	found  []float64 // how long after a line's end it was given up, ms
@@ -74,6 +77,20 @@ type watcher struct {
 
 	ceiling float64 // no interval beyond it, as far as is known
 	calm    int     // pongs since then
+
+	used float64 // when the radio was used last
+}
+
+// tail is how long a phone's radio stays awake after it was used, ms: about what LTE networks have it do.
+const tail = 10e3
+
+// traffic notes that something was sent or came at a time.
+func (c *watcher) traffic(at float64) {
+	if at-c.used > tail {
+		c.tally.radio++
+	}
+	c.tally.awake += max(0, min(at-c.used, tail))
+	c.used = max(c.used, at)
 }
 
 // The bounds of what is learnt, and the pongs after which a longer interval is tried, and after which a ceiling is doubted.
@@ -90,10 +107,15 @@ func (c *watcher) watch(l *line, open float64) (end ending, ok bool) {
 	due, missed, pending, pongs := open+c.interval, 0, never, 0
 	for due < day {
 		c.tally.asked++
+		if c.clock || missed == 0 {
+			c.tally.timers++ // else it goes with the timer of the pong that was missed
+		}
+		c.traffic(due)
 		pong := min(l.ask(due), pending)
 		limit := due + c.wait(&e, missed)
 		switch {
 		case pong <= limit:
+			c.traffic(pong)
 			if missed == 0 {
 				e.measure(pong - due)
 			}
@@ -108,12 +130,14 @@ func (c *watcher) watch(l *line, open float64) (end ending, ok bool) {
 			}
 			continue
 		case missed+1 >= c.misses:
+			c.tally.timers++
 			if pongs == 0 {
 				c.shorten()
 			}
 			dead := l.gone(limit)
 			return ending{limit, dead, dead != never && dead == l.forgot}, true
 		}
+		c.tally.timers++
 		missed++
 		pending = pong
 		if !c.clock {
@@ -122,6 +146,7 @@ func (c *watcher) watch(l *line, open float64) (end ending, ok bool) {
 		}
 		due += c.interval
 		if pending < due { // late, but a sign of life
+			c.traffic(pending)
 			missed, pending = 0, never
 		}
 	}
@@ -155,7 +180,7 @@ func (c *watcher) shorten() {
 // after nat of silence (0: never).
 func (b beat) live(w weather, nat, vanish float64, random *rand.Rand, t *tally) {
 	p := newPlace(w, random)
-	c := watcher{beat: b, tally: t, ceiling: maxInterval}
+	c := watcher{beat: b, tally: t, ceiling: maxInterval, used: -tail - 1}
 	t.days++
 	for at := 0.0; at < day; {
 		gone := never
@@ -176,5 +201,7 @@ func (b beat) live(w weather, nat, vanish float64, random *rand.Rand, t *tally) 
 			t.found = append(t.found, end.at-end.since)
 		}
 		at = end.at + 1000
+		t.timers++
+		c.traffic(at) // a new line
 	}
 }

@@ -49,12 +49,13 @@ func TestLine(t *testing.T) {
 // TestPolicies checks when policies find a line dead that died at 45 s, where everything is known.
 func TestPolicies(t *testing.T) {
 	for _, c := range []struct {
-		b     beat
-		want  float64 // when it is given up, ms
-		pings int
+		b             beat
+		want          float64 // when it is given up, ms
+		pings         int
+		timers, radio int // until then: without the one of the next attempt
 	}{
-		{articleBeat, 95e3, 3},  // pings at 30, 60 and 90 s; the second miss is at 95 s
-		{clientBeat, 63_040, 3}, // asked at 30 and 60.04 s; 1 s for a pong, and then 2 s
+		{articleBeat, 95e3, 3, 5, 3},  // pings at 30, 60 and 90 s; the second miss is at 95 s
+		{clientBeat, 63_040, 3, 4, 2}, // asked at 30 and 60.04 s; 1 s for a pong, and then 2 s: the second ping goes with the first miss
 	} {
 		var n tally
 		w := watcher{beat: c.b, tally: &n, ceiling: maxInterval}
@@ -62,7 +63,10 @@ func TestPolicies(t *testing.T) {
 		if !ok || end.since != 45e3 || end.nat || end.at < c.want-50 || end.at > c.want+50 || n.asked != c.pings {
 			t.Errorf("%s: given up at %v ms after %d pings, want %v after %d: %+v", c.b.name, end.at, n.asked, c.want, c.pings, end)
 		}
-		// A line that lives is kept for the day.
+		if n.timers != c.timers || n.radio != c.radio {
+			t.Errorf("%s: %d timers ran out and the radio woke up %d times, want %d and %d", c.b.name, n.timers, n.radio, c.timers, c.radio)
+		}
+		// A line that lives is kept for the day, and each ping wakes processor and radio once.
 		n = tally{}
 		w = watcher{beat: c.b, tally: &n, ceiling: maxInterval}
 		if end, ok := w.watch(newLine(newPlace(still, seeded(0)), 0, 0, never), 0); ok {
@@ -70,6 +74,12 @@ func TestPolicies(t *testing.T) {
 		}
 		if n.asked < 2870 || n.asked > 2880 {
 			t.Errorf("%s: %d pings a day", c.b.name, n.asked)
+		}
+		if share := n.awake / day; share < 0.33 || share > 0.34 { // of each 30 s the 10 s after a pong
+			t.Errorf("%s: the radio was awake for %.3f of the day, want a third", c.b.name, share)
+		}
+		if n.timers != n.asked || n.radio != n.asked {
+			t.Errorf("%s: %d timers and %d wake-ups of the radio for %d pings", c.b.name, n.timers, n.radio, n.asked)
 		}
 	}
 }

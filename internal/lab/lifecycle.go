@@ -17,7 +17,7 @@ func lifecycleExperiment() Experiment {
 		Title:  "A connection's life in net/http, gorilla/websocket and Longwire",
 		Claims: claimsOf("lifecycle"),
 		About: "Connections are accepted, get their first answer, idle, exchange a message, and lose their peer; at each step goroutines, descriptors and " +
-			"bytes are counted for each connection, after collections. Then each of the things that may end a connection is tried on each server.",
+			"bytes are counted for each connection, after collections, and in a second server of each kind buffers and deadlines. Then each of the things that may end a connection is tried on each server.",
 		Run:      runLifecycle,
 		subjects: map[string]maker{"server": makes(newServer)},
 	}
@@ -47,9 +47,17 @@ func runLifecycle(ctx context.Context, r *Run) error {
 	t := r.Table("One connection, step by step", "server", "step", "goroutines", "descriptors", "heap", "stacks", "resident memory")
 	for _, kind := range lifecycleKinds {
 		r.Log("%s: %d connections through their life", kind, n)
-		if err := lifecycleSteps(ctx, r, t, kind, n); err != nil {
+		if err := lifecycleSteps(ctx, r, kind, n, serverConfig{}, func(_ context.Context, _ *Process, step string, base, s Sample) error {
+			t.Row(kind, step, each(uint64(base.Goroutines), uint64(s.Goroutines), n), each(uint64(base.Descriptors), uint64(s.Descriptors), n),
+				Size(each(base.Heap, s.Heap, n)), Size(each(base.Stacks, s.Stacks, n)), Size(each(base.Resident, s.Resident, n)))
+			r.Figure(kind+", "+step+": heap and stacks each", each(base.Heap+base.Stacks, s.Heap+s.Stacks, n), report.Bytes)
+			return nil
+		}); err != nil {
 			return err
 		}
+	}
+	if err := lifecycleHeld(ctx, r, n); err != nil {
+		return err
 	}
 	r.Note("Resident memory is the kernel's, in pages, and of a process that keeps what it had: with few connections it is coarse, and it does not fall when they end.")
 	f, err := lifecycleTriggers(ctx, r)
@@ -60,9 +68,48 @@ func runLifecycle(ctx context.Context, r *Run) error {
 	return nil
 }
 
-// lifecycleSteps takes n connections through their life and adds a row for each step.
-func lifecycleSteps(ctx context.Context, r *Run, t *Table, kind string, n int) (err error) {
-	p, err := r.Start(ctx, "server", serverConfig{Kind: kind}, nil)
+// limits are long ones, of everything that a server of the comparison can limit.
+var limits = serverConfig{Idle: time.Minute, Read: time.Minute, Header: time.Minute, Silence: time.Minute}
+
+// lifecycleHeld takes n connections of each kind through their life once more, for what is seen only by looking closer, which
+// costs memory.
+func lifecycleHeld(ctx context.Context, r *Run, n int) error {
+	t := r.Table("What one connection holds, step by step, with every limit set to a minute", "server", "step", "buffers", "of them bytes", "read deadlines", "write deadlines")
+	for _, kind := range lifecycleKinds {
+		r.Log("%s: buffers and deadlines of %d connections", kind, n)
+		config := limits
+		config.Watch = true
+		var first *held
+		if err := lifecycleSteps(ctx, r, kind, n, config, func(ctx context.Context, p *Process, step string, _, _ Sample) error {
+			var h held
+			if err := p.Ask(ctx, "held", nil, &h); err != nil {
+				return err
+			}
+			if first == nil {
+				first = &h // of the connection before the others
+				return nil
+			}
+			deadlines := func(first, now int64) any {
+				if now < 0 {
+					return nil
+				}
+				return float64(now-first) / float64(n)
+			}
+			t.Row(kind, step, float64(h.Buffers-first.Buffers)/float64(n), Size(float64(h.BufferBytes-first.BufferBytes)/float64(n)), deadlines(first.ReadDeadlines, h.ReadDeadlines), deadlines(first.WriteDeadlines, h.WriteDeadlines))
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	r.Note("Buffers are those of bufio and gorilla, of %d bytes and more; Longwire's are parts of requests and messages, and what waits to be written. Longwire has one deadline for each connection, in its wheel of timers, where nothing counts them.", leastBuffer)
+	return nil
+}
+
+// lifecycleSteps takes n connections through their life and calls row for each step, with the sample before the first. row is
+// called for that one too in a server that is watched.
+func lifecycleSteps(ctx context.Context, r *Run, kind string, n int, config serverConfig, row func(ctx context.Context, p *Process, step string, base, s Sample) error) (err error) {
+	config.Kind = kind
+	p, err := r.Start(ctx, "server", config, nil)
 	if err != nil {
 		return err
 	}
@@ -92,10 +139,10 @@ func lifecycleSteps(ctx context.Context, r *Run, t *Table, kind string, n int) (
 	if err != nil {
 		return err
 	}
-	row := func(step string, s Sample) {
-		t.Row(kind, step, each(uint64(base.Goroutines), uint64(s.Goroutines), n), each(uint64(base.Descriptors), uint64(s.Descriptors), n),
-			Size(each(base.Heap, s.Heap, n)), Size(each(base.Stacks, s.Stacks, n)), Size(each(base.Resident, s.Resident, n)))
-		r.Figure(kind+", "+step+": heap and stacks each", each(base.Heap+base.Stacks, s.Heap+s.Stacks, n), report.Bytes)
+	if config.Watch {
+		if err := row(ctx, p, "", base, base); err != nil {
+			return err
+		}
 	}
 	c, err := dial(ctx, p.Addr(), n, nil)
 	defer c.close()
@@ -106,7 +153,9 @@ func lifecycleSteps(ctx context.Context, r *Run, t *Table, kind string, n int) (
 	if err != nil {
 		return err
 	}
-	row("accepted", s)
+	if err := row(ctx, p, "accepted", base, s); err != nil {
+		return err
+	}
 	for i, one := range c {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -121,29 +170,34 @@ func lifecycleSteps(ctx context.Context, r *Run, t *Table, kind string, n int) (
 	if s, err = p.Sample(ctx, 2); err != nil {
 		return err
 	}
-	row("first answer", s)
+	if err := row(ctx, p, "first answer", base, s); err != nil {
+		return err
+	}
 	if err := pause(ctx, time.Second); err != nil {
 		return err
 	}
 	if s, err = p.Sample(ctx, 2); err != nil {
 		return err
 	}
-	row("idle for a second", s)
+	if err := row(ctx, p, "idle for a second", base, s); err != nil {
+		return err
+	}
 	if err := message(c); err != nil {
 		return err
 	}
 	if s, err = p.Sample(ctx, 2); err != nil {
 		return err
 	}
-	row("after a message", s)
+	if err := row(ctx, p, "after a message", base, s); err != nil {
+		return err
+	}
 	c.close()
 	if s, err = p.Settle(ctx, 2, 5*time.Second, func(s Sample) bool {
 		return s.Descriptors <= base.Descriptors && s.Goroutines <= base.Goroutines
 	}); err != nil {
 		return err
 	}
-	row("peer gone", s)
-	return nil
+	return row(ctx, p, "peer gone", base, s)
 }
 
 // trigger is something that may end connections: a server's setting, or something that is done to them.

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,8 @@ type serverConfig struct {
 	// the default, which for gorilla is none.
 	Silence time.Duration
 	MaxSize int // how many conns there will be, for Longwire; 0 is its default
+	// Watch has the server tell what its connections hold, a held, when it is asked for "held". It costs memory.
+	Watch bool
 }
 
 // serverState is what a server saw.
@@ -63,6 +66,9 @@ func serveHTTP(s *http.Server) (addr string, stop func() error, err error) {
 }
 
 func newServer(ctx context.Context, c serverConfig) (*subject, error) {
+	if c.Watch {
+		runtime.MemProfileRate = 1 // of a process that is the subject's alone
+	}
 	switch c.Kind {
 	case kindHTTP, kindGorilla, kindPooled:
 		return newGoServer(c)
@@ -77,7 +83,8 @@ type goServer struct {
 	config   serverConfig
 	server   *http.Server
 	upgrader websocket.Upgrader
-	pool     sync.Pool // of *[]byte
+	pool     sync.Pool        // of *[]byte
+	watched  *watchedListener // nil without Watch
 
 	hijacked, known, handled atomic.Int64 // conns given away by net/http, those of them that came into conns, calls of the close handler
 
@@ -97,12 +104,18 @@ func newGoServer(c serverConfig) (*subject, error) {
 			g.hijacked.Add(1)
 		}
 	}}
-	addr, stop, err := serveHTTP(g.server)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
+	addr := l.Addr().String()
+	if c.Watch {
+		g.watched = &watchedListener{Listener: l, conns: map[*watchedConn]bool{}}
+		l = g.watched
+	}
+	go func() { _ = g.server.Serve(l) }() // until Close
 	return &subject{addr: addr, ask: g.ask, close: func() error {
-		err := stop()
+		err := g.server.Close()
 		g.closeAll()
 		return err
 	}}, nil
@@ -132,6 +145,14 @@ func (g *goServer) ask(ctx context.Context, what string, _ json.RawMessage) (any
 		return nil, nil
 	case "underlying":
 		return underlying(ctx)
+	case "held":
+		if g.watched == nil {
+			break
+		}
+		var h held
+		h.Buffers, h.BufferBytes = countBuffers()
+		h.ReadDeadlines, h.WriteDeadlines = g.watched.deadlines()
+		return h, nil
 	}
 	return nil, fmt.Errorf("asked for %q, which it does not know", what)
 }
@@ -245,6 +266,10 @@ func newLongwireServer(c serverConfig) (*subject, error) {
 				return nil, err
 			}
 			return nil, nil
+		case "held":
+			s := g.Stats()
+			n, bytes := countBuffers() // of what it serves by net/http
+			return held{Buffers: n + s.Partials, BufferBytes: bytes + s.QueueBytes, ReadDeadlines: -1, WriteDeadlines: -1}, nil
 		}
 		return nil, fmt.Errorf("asked for %q, which it does not know", what)
 	}}, nil
