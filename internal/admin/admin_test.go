@@ -43,7 +43,9 @@ func newWorld(t *testing.T, c longwire.Config) *world {
 	t.Helper()
 	w := &world{t: t, log: new(waittest.Log), drained: make(chan time.Duration, 1)}
 	c.Addr, c.MaxConns, c.Loops, c.MaxMemory, c.Log = "127.0.0.1:0", 64, 2, -1, slog.New(slog.NewTextHandler(w.log, nil))
-	c.Endpoints = []longwire.Endpoint{longwire.Centrifuge("/connection/websocket"), longwire.Plain("/ws"), longwire.Echo("/echo")}
+	echo := longwire.Echo("/echo")
+	echo.Heartbeat = longwire.Heartbeat{Ping: -1, Timeout: -1} // a test's client answers only while the test reads
+	c.Endpoints = []longwire.Endpoint{longwire.Centrifuge("/connection/websocket"), longwire.Plain("/ws"), echo}
 	c.Channels = longwire.ChannelOptions{SubscribeForClient: true, SubscribeForAnonymous: true}
 	c.Tokens = longwire.TokenOptions{HMACSecret: []byte(secret)}
 	var err error

@@ -94,21 +94,21 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request) bool {
 		fail(w, http.StatusUnauthorized, "unauthorized", "want the admin token, as Authorization: Bearer TOKEN")
 		return false
 	}
+	// Hashes have one length: not even that of the token shows in the time that this takes.
+	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	right := subtle.ConstantTimeCompare(sum[:], g.want[:]) == 1 && g.o.Token != ""
 	from := caller(r)
-	if wait := g.try(from); wait > 0 {
+	if wait := g.try(from, right); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 		fail(w, http.StatusTooManyRequests, "too_many_tries", "too many wrong tokens: wait as Retry-After says")
 		return false
 	}
-	// Hashes have one length: not even that of the token shows in the time that this takes.
-	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	if subtle.ConstantTimeCompare(sum[:], g.want[:]) != 1 || g.o.Token == "" {
+	if !right {
 		g.wrong(from)
 		w.Header().Set("WWW-Authenticate", `Bearer realm="longwire", error="invalid_token"`)
 		fail(w, http.StatusUnauthorized, "wrong_token", "this is not the admin token")
 		return false
 	}
-	g.right(from)
 	return true
 }
 
@@ -135,8 +135,9 @@ func (t *tries) refill(now time.Time, most float64, again time.Duration) {
 // known reports whether the right token was shown not long ago.
 func (t *tries) known(now time.Time) bool { return !t.good.IsZero() && now.Sub(t.good) < knownFor }
 
-// try takes one try, or says how long to wait for it. right gives it back.
-func (g *Guard) try(from netip.Prefix) (wait time.Duration) {
+// try says how long to wait before a token from there is looked at, the right one too. If that is not at all, a wrong one has taken a try. The
+// right one takes none, however many requests come with it at a time.
+func (g *Guard) try(from netip.Prefix, right bool) (wait time.Duration) {
 	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,6 +150,10 @@ func (g *Guard) try(from netip.Prefix) (wait time.Duration) {
 		return time.Duration((1 - t.left) * float64(eachAgain))
 	case !known && g.all.left < 1:
 		return time.Duration((1 - g.all.left) * float64(allAgain))
+	}
+	if right {
+		t.good = now
+		return 0
 	}
 	t.left--
 	if !known {
@@ -179,19 +184,6 @@ func (g *Guard) of(from netip.Prefix, now time.Time) *tries {
 	t = &tries{left: triesEach, at: now}
 	g.from[from] = t
 	return t
-}
-
-// right gives back what try took.
-func (g *Guard) right(from netip.Prefix) {
-	now := g.now()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	t := g.of(from, now)
-	t.left = min(triesEach, t.left+1)
-	if !t.known(now) {
-		g.all.left = min(triesAll, g.all.left+1)
-	}
-	t.good = now
 }
 
 // wrong logs a wrong token.

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -86,6 +88,27 @@ func TestGuard(t *testing.T) {
 		if got := w.Header().Get("WWW-Authenticate"); c.status == 401 && !strings.HasPrefix(got, "Bearer ") {
 			t.Errorf("%s: WWW-Authenticate %q", c.name, got)
 		}
+	}
+}
+
+// As many tabs as there may be come with the right token at the same time: none is told that there were too many wrong ones.
+func TestGuardCrowd(t *testing.T) {
+	x := newGuarded(t, GuardOptions{Token: token})
+	begin := make(chan struct{})
+	var refused atomic.Int64
+	var all sync.WaitGroup
+	for k := range 50 * triesEach {
+		all.Go(func() {
+			<-begin
+			if x.show("192.0.2.77:"+strconv.Itoa(k+1), token) != 200 {
+				refused.Add(1)
+			}
+		})
+	}
+	close(begin)
+	all.Wait()
+	if n := refused.Load(); n > 0 {
+		t.Errorf("%d with the right token were refused", n)
 	}
 }
 
