@@ -257,3 +257,97 @@ func TestKustomize(t *testing.T) {
 		}
 	}
 }
+
+// TestOperator checks the variants with tracing and the admin listener: they may trace and nothing more, the listener is
+// reached from the machine or pod itself only, and its token is no part of them.
+func TestOperator(t *testing.T) {
+	options := read(t, "docs/options.md")
+	known := func(where, name string) {
+		if !strings.Contains(options, "`"+name+"`") {
+			t.Errorf("%s: %s is no option", where, name)
+		}
+	}
+	var c struct {
+		Services map[string]struct {
+			Environment map[string]string
+			User        string
+			Add         []string `yaml:"cap_add"`
+			Ports       []string
+		}
+	}
+	strict(t, "deploy/compose.operator.yml", &c)
+	s := c.Services["longwire"]
+	if len(c.Services) != 1 || !slices.Equal(s.Add, []string{"BPF", "PERFMON"}) || s.User != "0:0" || s.Environment["LONGWIRE_TRACE"] != "true" {
+		t.Errorf("compose: %+v, want one service that is root with BPF and PERFMON and traces", c.Services)
+	}
+	for _, p := range s.Ports {
+		if !strings.HasPrefix(p, "127.0.0.1:") {
+			t.Errorf("compose: the port %s is everybody's", p)
+		}
+	}
+	if len(s.Ports) != 1 || !strings.HasPrefix(s.Environment["LONGWIRE_ADMIN_TOKEN"], "${LONGWIRE_ADMIN_TOKEN:?") {
+		t.Errorf("compose: ports %v, token %q, want one port and a token that somebody has to choose", s.Ports, s.Environment["LONGWIRE_ADMIN_TOKEN"])
+	}
+	for name := range s.Environment {
+		known("compose", name)
+	}
+
+	cmd := exec.Command(program(t, "kubectl"), "kustomize", "deploy/kustomize/operator")
+	cmd.Dir = root
+	text, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("kubectl kustomize: %v", err)
+	}
+	type security struct {
+		User         *int  `yaml:"runAsUser"`
+		Escalation   *bool `yaml:"allowPrivilegeEscalation"`
+		Capabilities struct{ Add, Drop []string }
+	}
+	var o struct {
+		Kind string
+		Spec struct {
+			Template struct {
+				Spec struct {
+					Security   security `yaml:"securityContext"`
+					Containers []struct {
+						Env []struct {
+							Name, Value string
+							From        struct {
+								Secret struct{ Name, Key string } `yaml:"secretKeyRef"`
+							} `yaml:"valueFrom"`
+						}
+						Ports    []struct{ Name string }
+						Security security `yaml:"securityContext"`
+					}
+				}
+			}
+		}
+	}
+	for _, part := range bytes.Split(text, []byte("\n---\n")) {
+		if !bytes.Contains(part, []byte("kind: Deployment\n")) {
+			continue
+		}
+		if err := yaml.Unmarshal(part, &o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod := o.Spec.Template.Spec
+	if len(pod.Containers) != 1 {
+		t.Fatalf("%d containers, want one", len(pod.Containers))
+	}
+	one := pod.Containers[0]
+	if caps := one.Security.Capabilities; pod.Security.User == nil || *pod.Security.User != 0 || one.Security.Escalation == nil || *one.Security.Escalation || !slices.Equal(caps.Drop, []string{"ALL"}) || !slices.Equal(caps.Add, []string{"BPF", "PERFMON"}) {
+		t.Errorf("kustomize: %+v, %+v: want root with BPF and PERFMON and nothing to gain", pod.Security, one.Security)
+	}
+	got := make(map[string]string)
+	for _, e := range one.Env {
+		known("kustomize", e.Name)
+		got[e.Name] = e.Value + e.From.Secret.Name
+	}
+	if want := map[string]string{"LONGWIRE_TRACE": "true", "LONGWIRE_ADMIN": "127.0.0.1:6060", "LONGWIRE_ADMIN_TOKEN": "longwire-admin"}; !maps.Equal(got, want) {
+		t.Errorf("kustomize: environment %v, want %v", got, want)
+	}
+	if len(one.Ports) != 1 {
+		t.Errorf("kustomize: ports %v, want the gateway's alone", one.Ports)
+	}
+}
