@@ -213,7 +213,7 @@ func (l *entryLine) LogValue() slog.Value {
 		text("channel", e.Text())
 		text("outcome", e.Outcome())
 	case journal.KindKernel:
-		text("verdict", e.Name())
+		text("verdict", e.Text())
 	case journal.KindUpgrade:
 		text("cause", d.Cause)
 		text("detail", d.Detail)
@@ -410,7 +410,7 @@ func (g *Gateway) noteKernel(conn uint64, at time.Time, k *KernelEnd) {
 	}
 	e := Entry{At: at.UnixNano(), Conn: conn, Kind: journal.KindKernel, Endpoint: journal.NoEndpoint, Code: uint32(k.Err)}
 	e.Trace, e.Parent = g.traces.Trace(conn) // unless the client brought one: see recentEnds
-	e.SetName(g.words().Verdict(k.Verdict))
+	journal.SetText(&e, g.words().Verdict(k.Verdict))
 	if k.Err != 0 {
 		e.Flags |= journal.FlagFailed
 	}

@@ -3,9 +3,11 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -13,12 +15,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/longwire/longwire"
+	"github.com/longwire/longwire/internal/config"
 	"github.com/longwire/longwire/internal/trace"
 	"github.com/longwire/longwire/ws"
 )
@@ -49,7 +53,9 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 	}
 	e := longwire.Plain("/ws")
 	e.WriteQueue = 64 << 10
-	g, err := longwire.New(longwire.Config{Addr: "127.0.0.1:0", MaxConns: 64, Loops: 1, Tables: tables, MaxMemory: -1, Log: slog.New(slog.DiscardHandler), Endpoints: []longwire.Endpoint{e}, Tracer: tr.tracer()})
+	var lines bytes.Buffer // of log-sampling kernel-only; read when the gateway is closed
+	g, err := longwire.New(longwire.Config{Addr: "127.0.0.1:0", MaxConns: 64, Loops: 1, Tables: tables, MaxMemory: -1, Log: slog.New(newHandler(&lines, &config.Serve{LogSampling: "kernel-only", LogFormat: "json"})),
+		Journal: longwire.Journal{KernelOnly: true}, Endpoints: []longwire.Endpoint{e}, Tracer: tr.tracer()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +63,9 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 	if err := g.Start(); err != nil {
 		t.Fatal(err)
 	}
+	closed := sync.OnceValue(g.Close)
 	defer func() {
-		if err := g.Close(); err != nil {
+		if err := closed(); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -142,6 +149,37 @@ func serveTraced(t *testing.T, level trace.Level, tables longwire.Tables) {
 		if x.Count != verdicts[x.Verdict] {
 			t.Errorf("%d ends by %s, want %d", x.Count, x.Verdict, verdicts[x.Verdict])
 		}
+	}
+	if err := closed(); err != nil {
+		t.Fatal(err)
+	}
+	// The log has a line of each end, with its verdict, and no other of single connections.
+	told := make(map[string]uint64)
+	for line := range bytes.Lines(lines.Bytes()) {
+		var x struct{ Level, Msg, Client, Trace, Conn, Verdict, Addr, Cause string }
+		if err := json.Unmarshal(line, &x); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		switch {
+		case x.Msg == "kernel":
+			told[x.Verdict]++
+			if x.Level != "INFO" || x.Client == "" || x.Trace == "" || x.Conn == "" {
+				t.Errorf("the line of an end is %s", line)
+			}
+		case x.Conn != "" || x.Addr != "" && x.Msg != "listening" || x.Cause != "":
+			t.Errorf("a line of a connection is %s", line)
+		}
+	}
+	want := make(map[string]uint64)
+	for name, n := range verdicts {
+		var v trace.Verdict
+		if err := v.UnmarshalText([]byte(name)); err != nil {
+			t.Fatal(err)
+		}
+		want[tr.Verdict(uint8(v))] += n
+	}
+	if !maps.Equal(told, want) {
+		t.Errorf("the log's lines tell %v, want %v", told, want)
 	}
 }
 

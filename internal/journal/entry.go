@@ -28,7 +28,7 @@ const (
 	KindUnsubscribed       // the server took the channel in the text away, with Code
 	KindSlow               // half of the write queue is full: Code is the bytes
 	KindEnded              // a conn is over: Cause, Code, Detail; Took is its age
-	KindKernel             // what the kernel told of an end: Name is the verdict, Code the errno
+	KindKernel             // what the kernel told of an end: the text is the verdict, Code the errno
 	KindHook               // the application's backend was asked: Name is the method, Outcome what came of it
 	KindHTTP               // a plain HTTP request: Name is the method, the text the route, Code the status
 	kinds
@@ -98,7 +98,7 @@ type Entry struct {
 	text                         [TextSize]byte
 }
 
-// SetText notes a channel, user or route; of one longer than TextSize bytes as much.
+// SetText notes a channel, user, route or verdict; of one longer than TextSize bytes as much.
 func SetText[T string | []byte](e *Entry, s T) {
 	n := copy(e.text[:], s)
 	e.textLen = uint8(n)
@@ -107,7 +107,7 @@ func SetText[T string | []byte](e *Entry, s T) {
 	}
 }
 
-// SetName notes a method or a verdict, one of few.
+// SetName notes a method, one of few.
 func (e *Entry) SetName(s string) { e.nameLen = uint8(copy(e.name[:], s)) }
 
 // SetOutcome notes an outcome, one of few.
