@@ -48,7 +48,7 @@ func main() {
 	rate := flag.Int("rate", 10000, "connections a second")
 	out := flag.String("json", "", "write the result to this file, too")
 	kernel := flag.Bool("memory", true, "measure the kernel's memory of a traced connection, too")
-	longwire := flag.String("longwire", "", "measure a gateway of this binary, too")
+	longwire := flag.String("longwire", "", "measure a gateway of this binary, too, while connections come and go and while they stay")
 	flag.Parse()
 	var err error
 	if *serving != "" {
@@ -421,7 +421,8 @@ type result struct {
 	Share  float64 `json:"share_of_server"` // of what the server's process alone spends without tracing
 	Timed  *round  `json:"timed"`
 
-	Gateway []gatewayRound `json:"gateway,omitempty"`
+	Gateway     []gatewayRound     `json:"gateway,omitempty"`
+	Established []establishedRound `json:"established,omitempty"`
 }
 
 // timed is the round that adds up.
@@ -493,6 +494,9 @@ func measure(modes []string, rounds int, each, long time.Duration, rate int, out
 			return err
 		}
 		all.Gateway = g
+		if all.Established, err = measureEstablished(longwire, rounds, each); err != nil {
+			return err
+		}
 	}
 	lost := false
 	if long > 0 {

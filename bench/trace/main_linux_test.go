@@ -1,17 +1,25 @@
 package main
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/longwire/longwire/internal/cli"
 )
 
-// TestMain makes the test binary the server when it is started as that.
+// TestMain makes the test binary the server when it is started as that, or longwire.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "-serve" {
-		main()
-		return
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "-serve":
+			main()
+			return
+		case "serve", "stress":
+			os.Exit(cli.Main(context.Background(), cli.OS()))
+		}
 	}
 	os.Exit(m.Run())
 }
@@ -42,5 +50,23 @@ func TestRounds(t *testing.T) {
 	}
 	if _, err := run("sideways", time.Millisecond, 1); err == nil || strings.Contains(err.Error(), "panic") {
 		t.Errorf("an unknown mode: %v", err)
+	}
+}
+
+// TestEstablished has a short round with tracing and one without: messages come back, and the one is traced by probes.
+func TestEstablished(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the probes need root")
+	}
+	longwire, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := measureEstablished(longwire, 1, 300*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 || list[0].Traced == list[1].Traced || list[0].Messages == 0 || list[1].Messages == 0 {
+		t.Errorf("the rounds are %+v", list)
 	}
 }
