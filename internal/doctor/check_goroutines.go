@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -231,7 +232,59 @@ func askGoroutines(e *Evidence) []Finding {
 			break
 		}
 	}
-	return list
+	return together(list, bad)
+}
+
+// together makes one of findings about goroutines of one library that grow at the same pace, or at a whole multiple of it: a client has
+// several loops. The first with a line of its own stays; crowds are what the findings are about.
+func together(list []Finding, crowds []*crowd) []Finding {
+	module := func(c *crowd) string {
+		if c.own >= 0 {
+			return ""
+		}
+		for _, f := range c.frames {
+			if m, _, ok := moduleOf(slashes(f.File)); ok && strings.HasPrefix(slashes(f.File), "/") {
+				return m
+			}
+		}
+		return ""
+	}
+	gone := map[int]bool{}
+	for i := range list {
+		if !list[i].Line.known() || module(crowds[i]) == "" || gone[i] {
+			continue
+		}
+		for j := range list {
+			if i == j || gone[j] || module(crowds[j]) != module(crowds[i]) || list[j].Line.known() && j < i || !samePace(crowds[i].trend.slope, crowds[j].trend.slope) {
+				continue
+			}
+			gone[j] = true
+			list[i].Evidence = append(list[i].Evidence, list[j].Sentence)
+			if l := list[j].Line; l.known() && !l.same(list[i].Line) && !slices.ContainsFunc(list[i].Related, l.same) {
+				list[i].Related = append(list[i].Related, l)
+			}
+			list[i].rank = max(list[i].rank, list[j].rank)
+		}
+	}
+	var out []Finding
+	for i, f := range list {
+		if !gone[i] {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// samePace says whether one of two grows as fast as the other, twice, three or four times as fast.
+func samePace(a, b float64) bool {
+	if a < b {
+		a, b = b, a
+	}
+	if b <= 0 {
+		return false
+	}
+	times := math.Round(a / b)
+	return times <= 4 && math.Abs(a/b-times) <= 0.05*times
 }
 
 // stuckFunctions are the functions of the program's own that goroutines which leak are in or were started by.
@@ -389,6 +442,10 @@ func blame(e *Evidence, p places, c *crowd, all map[string]*crowd, f *Finding) (
 			return "the context that they wait for is never cancelled", "call the cancel function on every path, with defer where it fits"
 		}
 	}
+	if found, end := e.Source.neverEnded(e, p, at); len(found) > 0 {
+		f.Line, f.Related = found[0].line, related(found)
+		return "what they work for was made there, and " + end + " is not called on it", "call " + end + " on what is replaced or no longer needed: it closes the channel that they range over"
+	}
 	if l := e.Source.channelMade(at); l.known() && !l.same(f.Line) {
 		f.Related = append(f.Related, l)
 	}
@@ -412,6 +469,19 @@ func blameStandard(e *Evidence, p places, c *crowd, f *Finding) (why, advice str
 			return why, advice
 		}
 		inLibrary = true
+	}
+	if len(c.members) > 0 { // they were all started alike
+		created := c.members[0].Created
+		l := e.startedBelow(p, created)
+		for _, from := range append([]Line{l}, e.makersBelow(p, created)...) {
+			if why, advice = e.endsOfCall(from); why != "" {
+				f.Line = from
+				return why, advice
+			}
+		}
+		if l.known() {
+			return f.startedFrom(l, inLibrary)
+		}
 	}
 	// The goroutine that ran the go statement, if it is still there.
 	byID := map[int64]Goroutine{}

@@ -17,13 +17,14 @@ const mostDuties = 4
 
 // course is what becomes of a thing in one function.
 type course struct {
-	gives    bool     // it is given back on some path
-	exit     ast.Node // a way out on which it is neither given back nor handed on; nil where there is none
-	forgets  ast.Node // the same, in a function that it was given to
-	result   int      // which result of the function it leaves by, -1 for none
-	wrapped  bool     // it leaves as a part of another thing
-	keeper   ast.Node // what puts it into a collection
-	elsewise bool     // it goes where it is not followed
+	gives    bool         // it is given back on some path
+	exit     ast.Node     // a way out on which it is neither given back nor handed on; nil where there is none
+	forgets  ast.Node     // the same, in a function that it was given to
+	result   int          // which result of the function it leaves by, -1 for none
+	wrapped  bool         // it leaves as a part of another thing
+	part     types.Object // the field that it is in then, where that is known
+	keeper   ast.Node     // what puts it into a collection
+	elsewise bool         // it goes where it is not followed
 }
 
 // courseOf follows the thing that variable o holds in function fn from the call take on; where take is nil, from the beginning.
@@ -68,6 +69,11 @@ func (s *Source) courseOf(r *resource, fn ast.Node, o types.Object, take *ast.Ca
 func (s *Source) courseOfUse(r *resource, fn ast.Node, o types.Object, use *ast.Ident, depth int, c *course, gives map[ast.Node]bool) {
 	var e ast.Expr = use
 	wrapped := false
+	defer func() {
+		if wrapped && c.part == nil {
+			c.part = s.fieldOf(use)
+		}
+	}()
 	for {
 		switch p := s.parents[e].(type) {
 		case *ast.ParenExpr:
@@ -183,6 +189,29 @@ func (s *Source) courseOfUse(r *resource, fn ast.Node, o types.Object, use *ast.
 	}
 }
 
+// fieldOf is the field that a variable is put into in a literal of a struct, nil if unknown.
+func (s *Source) fieldOf(use *ast.Ident) types.Object {
+	for n := ast.Node(use); n != nil; n = s.parents[n] {
+		switch p := s.parents[n].(type) {
+		case *ast.KeyValueExpr:
+			if key, ok := p.Key.(*ast.Ident); ok && p.Value == n {
+				return s.object(key)
+			}
+		case *ast.CompositeLit:
+			if st, ok := underlyingStruct(s.info.Types[p].Type); ok {
+				if i := slices.Index(p.Elts, n.(ast.Expr)); i >= 0 && i < st.NumFields() {
+					return origin(st.Field(i))
+				}
+			}
+			return nil
+		case *ast.CallExpr, *ast.ParenExpr:
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
 func (c *course) join(o course) {
 	c.gives = c.gives || o.gives
 	if o.keeper != nil {
@@ -264,8 +293,11 @@ func (s *Source) duties(r *resource, c *ast.CallExpr, index, depth int) []unretu
 	whole := r
 	if u.wrapped {
 		whole = wholeOf(r)
+		if u.part != nil && isField(u.part) && u.weight > 0 && !s.givenBackAnywhere(r, u.part) {
+			return []unreturned{u} // what it is a part of has no way to give it back: no caller can
+		}
 	}
-	s.callsOf(d, func(call *ast.CallExpr) {
+	s.callersOf(d, func(call *ast.CallExpr) {
 		calls++
 		for _, above := range s.duties(whole, call, u.result, depth+1) {
 			if above.bounded {
@@ -409,7 +441,7 @@ func (s *Source) endsOf(holder types.Object) (names []string) {
 				break
 			}
 			var callers []*ast.FuncDecl
-			s.callsOf(d, func(c *ast.CallExpr) {
+			s.callersOf(d, func(c *ast.CallExpr) {
 				if up := s.declaration(c); up != nil && !slices.Contains(callers, up) {
 					callers = append(callers, up)
 				}
@@ -445,7 +477,7 @@ func (s *Source) dutiesOf(r *resource, fn *ast.FuncDecl, o types.Object, depth i
 	}
 	if s.isParameter(o) {
 		index := parameterIndex(fn, o)
-		s.callsOf(fn, func(c *ast.CallExpr) {
+		s.callersOf(fn, func(c *ast.CallExpr) {
 			if index < 0 || index >= len(c.Args) {
 				return
 			}
@@ -461,7 +493,7 @@ func (s *Source) dutiesOf(r *resource, fn *ast.FuncDecl, o types.Object, depth i
 	if c.result < 0 {
 		return nil
 	}
-	s.callsOf(fn, func(call *ast.CallExpr) {
+	s.callersOf(fn, func(call *ast.CallExpr) {
 		list = append(list, s.duties(r, call, c.result, depth+1)...)
 	})
 	return list
@@ -512,10 +544,136 @@ func (s *Source) runsOnce(n ast.Node, depth int) bool {
 		return false
 	}
 	calls, once := 0, true
-	s.callsOf(d, func(c *ast.CallExpr) {
+	s.callersOf(d, func(c *ast.CallExpr) {
 		calls++
 		once = once && s.runsOnce(c, depth+1)
 	})
 	// Two lines that call it make two, no more.
 	return calls > 0 && once && calls == len(s.uses[origin(s.info.Defs[d.Name])])
+}
+
+// neverEnded finds who forgets to end what goroutines work for that range over a channel of it, at a frame's line: the callers of what made it
+// that do not call the method which closes the channel, the name of which is end.
+func (s *Source) neverEnded(e *Evidence, p places, at Frame) (list []unreturned, end string) {
+	if s == nil {
+		return nil, ""
+	}
+	var field types.Object
+	s.at(at.File, at.Line, func(n ast.Node) {
+		if r, ok := n.(*ast.RangeStmt); ok {
+			if _, holder := s.root(r.X); holder != nil && isField(holder) {
+				field = holder
+			}
+		}
+	})
+	if field == nil {
+		return nil, ""
+	}
+	var makers []*ast.FuncDecl
+	for _, id := range s.uses[field] {
+		switch x := s.parents[id].(type) {
+		case *ast.SelectorExpr:
+			c, ok := s.parents[x].(*ast.CallExpr)
+			if d := s.declaration(x); ok && s.isBuiltin(c, "close") && d != nil && d.Recv != nil {
+				end = d.Name.Name
+			}
+		case *ast.KeyValueExpr:
+			if d := s.declaration(x); d != nil && x.Key == ast.Expr(id) && d.Type.Results != nil && !slices.Contains(makers, d) {
+				makers = append(makers, d)
+			}
+		}
+	}
+	if end == "" {
+		return nil, ""
+	}
+	r := &resource{kind: "of goroutines", gives: []string{end}}
+	for _, d := range makers {
+		s.callersOf(d, func(c *ast.CallExpr) {
+			for _, u := range s.duties(r, c, 0, 0) {
+				if u.line.same(s.line(c, "")) {
+					u.line.Role = "made here"
+				}
+				if s.runsOnce(c, 0) {
+					u.weight /= 64
+				}
+				list = append(list, u)
+			}
+		})
+	}
+	e.likeliest(list, p)
+	return list, end
+}
+
+// replaces says whether what a call got takes the place of another in a variable that others see, and how sure it is that the other is not
+// given back: x.Store(get()), x.f = get(). The weight is 0 where the function gives something of x back, too.
+func (s *Source) replaces(r *resource, c *ast.CallExpr) (weight float64, ok bool) {
+	var into ast.Expr
+	switch p := s.consumer(c).(type) {
+	case *ast.CallExpr:
+		sel, isMethod := ast.Unparen(p.Fun).(*ast.SelectorExpr)
+		if !isMethod || sel.Sel.Name != "Store" && sel.Sel.Name != "Swap" || !slices.ContainsFunc(p.Args, func(a ast.Expr) bool { return within(c, a) }) {
+			return 0, false
+		}
+		if _, used := s.parents[p].(*ast.ExprStmt); !used {
+			return 2, true // the old one is at hand
+		}
+		into = sel.X
+	default:
+		return 0, false
+	}
+	_, holder := s.root(into)
+	fn := s.declaration(c)
+	if holder == nil || fn == nil {
+		return 0, false
+	}
+	given := false
+	for _, id := range s.uses[holder] {
+		if !within(id, fn) {
+			continue
+		}
+		for n := ast.Node(id); n != nil && n != ast.Node(fn); n = s.parents[n] {
+			call, isCall := n.(*ast.CallExpr)
+			if !isCall {
+				continue
+			}
+			if _, name := s.callName(call); slices.Contains(r.gives, name) {
+				given = true
+			}
+			// The old one is taken out to be given back: old := x.Load(), old := x.Swap(nil).
+			if a, isAssign := s.consumer(call).(*ast.AssignStmt); isAssign && len(a.Lhs) == 1 {
+				if v, isVar := a.Lhs[0].(*ast.Ident); isVar && s.courseOf(r, fn, s.object(v), nil, nil, 0).gives {
+					given = true
+				}
+			}
+		}
+	}
+	if given {
+		return 0, true
+	}
+	return 4, true
+}
+
+// callersOf visits the calls of a function of the program's own, those with type arguments too.
+func (s *Source) callersOf(d *ast.FuncDecl, visit func(*ast.CallExpr)) {
+	o := s.info.Defs[d.Name]
+	if o == nil {
+		return
+	}
+	for _, id := range s.uses[origin(o)] {
+		var e ast.Expr = id
+		if sel, ok := s.parents[e].(*ast.SelectorExpr); ok && sel.Sel == id {
+			e = sel
+		}
+		switch x := s.parents[e].(type) {
+		case *ast.IndexExpr:
+			if x.X == e {
+				e = x
+			}
+		case *ast.IndexListExpr:
+			e = x
+		}
+		if c, ok := s.parents[e].(*ast.CallExpr); ok && c.Fun == e {
+			visit(c)
+		}
+	}
 }

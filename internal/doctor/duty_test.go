@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"fmt"
+	"go/ast"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +90,11 @@ func (s *sink) lookup(key string) (*part, error) {
 	s.open[key] = p // KEPT
 	return p, nil
 }
+func (s *sink) Close() {
+	for _, p := range s.open {
+		p.f.Close()
+	}
+}
 func (s *sink) put(key string) error {
 	p, err := s.lookup(key)
 	if err != nil {
@@ -137,6 +144,23 @@ func (l *log) roll() error {
 		l.segs = l.segs[1:]
 	}
 	return nil
+}`},
+		{"a part of what has no way to close it", "file", `package main
+import "os"
+type part struct { f *os.File }
+func create(name string) (*part, error) {
+	f, err := os.Create(name) // frame 0 KEPT too
+	if err != nil {
+		return nil, err
+	}
+	return &part{f: f}, nil
+}
+func use() {
+	p, err := create("x")
+	if err != nil {
+		return
+	}
+	_, _ = p.f.Write(nil)
 }`},
 		{"what C made, not freed on a way out", "C memory", `package main
 import "C"
@@ -298,6 +322,134 @@ func TestInlinedFrom(t *testing.T) {
 		}
 		if got := packageIn(c.file[:strings.LastIndexByte(c.file, '/')], f); got != c.pkg {
 			t.Errorf("%s: package %s, want %s", c.file, got, c.pkg)
+		}
+	}
+}
+
+// TestNeverEnded has workers that range over a channel of a pool which is replaced, with and without closing the old one.
+func TestNeverEnded(t *testing.T) {
+	const text = `package main
+import "sync/atomic"
+type pool[J any] struct { jobs chan J; stop once }
+func newPool[J any](n int) *pool[J] {
+	p := &pool[J]{jobs: make(chan J, n)}
+	go p.work()
+	return p
+}
+func (p *pool[J]) work() {
+	for range p.jobs { // frame 0
+	}
+}
+func (p *pool[J]) Close() { p.stop.Do(func() { close(p.jobs) }) }
+type service struct { pool atomic.Pointer[pool[int]] }
+func (s *service) apply(n int) {
+	s.pool.Store(newPool[int](n)) // KEPT
+}`
+	for _, c := range []struct {
+		text  string
+		found bool
+	}{
+		{text, true},
+		{strings.Replace(text, "	s.pool.Store(newPool[int](n)) // KEPT", "	old := s.pool.Load(); s.pool.Store(newPool[int](n)); if old != nil { old.Close() } // KEPT", 1), false},
+		{strings.Replace(text, "func (p *pool[J]) Close() { p.stop.Do(func() { close(p.jobs) }) }", "", 1), false}, // nothing closes it: there is nothing to call
+	} {
+		s, frames, _, want := loadText(t, c.text)
+		e := &Evidence{Source: s, Counts: []GoroutineCounts{{Stacks: []Stack{{Frames: frames, Count: 1}}}}}
+		list, end := s.neverEnded(e, e.places(), frames[0])
+		if found := len(list) > 0; found != c.found || found && (list[0].line.Line != want[0] || end != "Close") {
+			t.Errorf("%+v by %q, want line %d: %v", list, end, want, c.found)
+		}
+	}
+}
+
+// TestRunsOnce tells what main does once from what is done again and again.
+func TestRunsOnce(t *testing.T) {
+	s, _, _, _ := loadText(t, `package main
+func once() int { return open() }
+func loops() int { return open() }
+func served() int { return open() }
+func open() int { return lib.New() }
+func main() {
+	once() // frame 0
+	for range 9 {
+		loops()
+	}
+	handle(served)
+	handle(func() { once2() })
+	both()
+}
+func once2() int { return lib.New() }
+func both() { lib.New() }`)
+	got := map[int]bool{}
+	for _, f := range s.files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if c, ok := n.(*ast.CallExpr); ok {
+				_, line := s.position(c)
+				if _, name := s.callName(c); name == "New" || name == "open" {
+					got[line] = s.runsOnce(c, 0)
+				}
+			}
+			return true
+		})
+	}
+	if want := map[int]bool{2: true, 3: false, 4: false, 5: false, 15: false, 16: true}; !maps.Equal(got, want) {
+		t.Errorf("once: %v, want %v", got, want)
+	}
+}
+
+// TestStartedBelow finds the line that led to goroutines of a library by the stacks of what was allocated on the way, and how they end.
+func TestStartedBelow(t *testing.T) {
+	s, frames, _, want := loadText(t, `package main
+import "context"
+func serve() { lib.Serve() }
+func watch(ctx context.Context) error {
+	stream, err := client.Watch(ctx, 1) // frame 0 KEPT too
+	return err
+}
+func bounded(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := client.Watch(ctx, 1)
+	return err
+}`)
+	begun := Frame{Function: "lib.newStream", File: "/m/pkg/mod/lib@v1.0.0/x.go", Line: 7}
+	main := Frame{Function: "main.serve", File: "/src/main.go", Line: 3}
+	sample := func(n int64) HeapSample {
+		return HeapSample{Sites: []HeapSite{{Frames: []Frame{{Function: "lib.make"}, begun, frames[0]}, AllocObjects: n}, {Frames: []Frame{begun, main}, AllocObjects: 9}}}
+	}
+	e := &Evidence{Source: s, Heap: []HeapSample{sample(1), sample(50)}}
+	l := e.startedBelow(e.places(), begun)
+	if l.Line != want[0] {
+		t.Fatalf("line %d, want %d", l.Line, want[0])
+	}
+	if _, advice := e.endsOfCall(l); !strings.Contains(advice, "WithCancel") {
+		t.Errorf("advice %q", advice)
+	}
+	if _, advice := e.endsOfCall(Line{File: l.File, Line: 11}); advice != "" {
+		t.Errorf("advice %q for a context that is cancelled", advice)
+	}
+}
+
+// TestTogether makes one finding of the goroutines of one client.
+func TestTogether(t *testing.T) {
+	of := func(module string, pace float64) *crowd {
+		return &crowd{own: -1, frames: []Frame{{Function: "x", File: "/m/pkg/mod/" + module + "@v1.0.0/x.go"}}, trend: trend{slope: pace}}
+	}
+	line := Line{File: "/src/main.go", Line: 4}
+	for _, c := range []struct {
+		crowds []*crowd
+		want   string
+	}{
+		{[]*crowd{of("a", 20), of("a", 10)}, "[1]"},
+		{[]*crowd{of("a", 20), of("b", 20)}, "[0 1]"},
+		{[]*crowd{of("a", 20), of("a", 13)}, "[0 1]"},
+	} {
+		var got []int
+		for _, f := range together([]Finding{{Sentence: "0"}, {Sentence: "1", Line: line}}, c.crowds) {
+			got = append(got, int(f.Sentence[0]-'0'))
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("left %v, want %s", got, c.want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package doctor
 import (
 	"go/ast"
 	"go/token"
+	"go/types"
 	"path"
 	"slices"
 	"strings"
@@ -89,12 +90,129 @@ func (e *Evidence) blameLibrary(p places, frames []Frame) (l Line, why, advice s
 	pkg := packageOf(frames[i].Function)
 	if gives := e.Libraries.closersOf(pkg); len(gives) > 0 {
 		r := &resource{kind: "of a library", packages: []string{pkg}, gets: e.Libraries.makersOf(pkg), gives: gives}
-		if found := e.Source.unreleased(r, e, p); len(found) > 0 {
+		if found := e.Source.unreleased(r, e, p); len(found) > 0 && !found[0].once {
 			return found[0].line, "what the library made is never ended", "call " + strings.Join(gives, " or ") + " on what the library returns, when it is not needed any more", true
 		}
 		return l, "", "", false // it is ended somewhere, or passed on: what made it is the best line
 	}
 	return lineOf(frames[i], "waits here, in a library"), "", "", true
+}
+
+// startedBelow is the line of the program's own that a go statement of others was reached from, as stacks of allocations tell: of those that
+// passed through the function with the go statement, the one that allocated most meanwhile. The goroutine itself does not say.
+func (e *Evidence) startedBelow(p places, created Frame) (l Line) {
+	if created.Function == "" || len(e.Heap) < 2 {
+		return l
+	}
+	made := map[lineKey]int64{}
+	frames := map[lineKey]Frame{}
+	for sign, h := range map[int64]HeapSample{-1: e.Heap[0], 1: e.Heap[len(e.Heap)-1]} {
+		for _, s := range h.Sites {
+			i := slices.IndexFunc(s.Frames, func(f Frame) bool { return f.Function == created.Function })
+			if i < 0 {
+				continue
+			}
+			if j := p.firstOwn(s.Frames[i:]); j >= 0 {
+				f := s.Frames[i+j]
+				k := lineKey{slashes(f.File), f.Line}
+				made[k] += sign * s.AllocObjects
+				frames[k] = f
+			}
+		}
+	}
+	var most int64
+	for k, n := range made {
+		if n > most || n == most && n > 0 && lineOf(frames[k], "").String() < l.String() {
+			l, most = lineOf(frames[k], "started from here"), n
+		}
+	}
+	return l
+}
+
+// makersBelow are the lines of the program's own from which a library allocated more meanwhile, where the library has a go statement: few
+// allocations are sampled, and those of the function with the statement may be none of them.
+func (e *Evidence) makersBelow(p places, created Frame) (list []Line) {
+	module, _, ok := moduleOf(slashes(created.File))
+	if !ok || len(e.Heap) < 2 {
+		return nil
+	}
+	for _, frames := range grownHeap(e.Heap) {
+		i := p.firstOwn(frames)
+		if i < 1 || !slices.ContainsFunc(frames[:i], func(f Frame) bool { m, _, ok := moduleOf(slashes(f.File)); return ok && m == module }) {
+			continue
+		}
+		l := lineOf(frames[i], "made here")
+		once := false
+		if s := e.Source; s != nil {
+			s.at(l.File, l.Line, func(n ast.Node) {
+				if c, ok := n.(*ast.CallExpr); ok {
+					once = once || s.runsOnce(c, 0)
+				}
+			})
+		}
+		if !once && !slices.ContainsFunc(list, l.same) {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// endsOfCall is how what a line gets from a library ends: with the context that it was given, or with what it returned. It is empty where
+// neither is known.
+func (e *Evidence) endsOfCall(l Line) (why, advice string) {
+	s := e.Source
+	if s == nil || !l.known() {
+		return "", ""
+	}
+	s.at(l.File, l.Line, func(n ast.Node) {
+		c, ok := n.(*ast.CallExpr)
+		if !ok || advice != "" || len(s.callee(c)) > 0 {
+			return
+		}
+		if len(c.Args) > 0 && s.givenContext(c.Args[0]) {
+			why = "what was begun there goes on until its context ends, and that is the caller's"
+			advice = "give it a context of its own: ctx, cancel := context.WithCancel(ctx), and defer cancel()"
+			return
+		}
+		if pkg, _ := s.callName(c); pkg != "" && e.Libraries != nil {
+			if gives := e.Libraries.closersOf(pkg); len(gives) > 0 {
+				why = "what the library made is never ended"
+				advice = "call " + strings.Join(gives, " or ") + " on what the library returns, when it is not needed any more"
+			}
+		}
+	})
+	return why, advice
+}
+
+// givenContext says whether an argument is a context that the function was given, and that it does not end itself.
+func (s *Source) givenContext(arg ast.Expr) bool {
+	id, ok := ast.Unparen(arg).(*ast.Ident)
+	if !ok {
+		return false
+	}
+	o := s.object(id)
+	if o == nil || !s.isParameter(o) {
+		return false
+	}
+	d, ok := s.enclosing(arg).(*ast.FuncDecl)
+	if !ok {
+		return false
+	}
+	for _, field := range d.Type.Params.List {
+		if slices.ContainsFunc(field.Names, func(n *ast.Ident) bool { return s.object(n) == o }) {
+			sel, ok := field.Type.(*ast.SelectorExpr)
+			return ok && sel.Sel.Name == "Context" && !s.reassigned(o)
+		}
+	}
+	return false
+}
+
+// reassigned says whether a variable gets another value after its declaration.
+func (s *Source) reassigned(o types.Object) bool {
+	return slices.ContainsFunc(s.uses[o], func(id *ast.Ident) bool {
+		a, ok := s.parents[id].(*ast.AssignStmt)
+		return ok && slices.Contains(a.Lhs, ast.Expr(id))
+	})
 }
 
 // closersOf are the methods of a package's exported types that end something.

@@ -106,9 +106,11 @@ type unreturned struct {
 	keep   Line   // what puts it into a collection, where something does
 	// bounded says that a collection with a limit has it, which lets go: but what it lets go is not given back.
 	bounded bool
+	once    bool // the line runs once in the life of the program
 
-	result  int  // which result of the function it leaves by, -1 for none
-	wrapped bool // and as a part of another thing
+	result  int          // which result of the function it leaves by, -1 for none
+	wrapped bool         // and as a part of another thing
+	part    types.Object // in this field, if known
 }
 
 // unreleased finds the calls that get a resource and do not return it, the likeliest first.
@@ -137,8 +139,8 @@ func (s *Source) search(r *resource, e *Evidence, p places, in func(file string)
 				return true
 			}
 			for _, u := range s.duties(r, c, 0, 0) {
-				if s.runsOnce(c, 0) {
-					u.weight /= 64
+				if u.once = s.runsOnce(c, 0); u.once {
+					u.weight /= 64 // what is got once does not pile up
 				}
 				if !slices.ContainsFunc(list, func(o unreturned) bool { return o.line.same(u.line) }) {
 					list = append(list, u)
@@ -229,6 +231,10 @@ func (s *Source) fate(r *resource, c *ast.CallExpr, index int) (u unreturned) {
 	if r.kind == "command" {
 		return s.fateOfReceiver(r, c)
 	}
+	if weight, ok := s.replaces(r, c); ok {
+		u.weight = weight
+		return u
+	}
 	a, ok := s.consumer(c).(*ast.AssignStmt)
 	if !ok {
 		switch p := s.consumer(c).(type) {
@@ -278,7 +284,7 @@ func (s *Source) fate(r *resource, c *ast.CallExpr, index int) (u unreturned) {
 		return u
 	}
 	w := s.courseOf(r, fn, s.object(id), c, a, 0)
-	u.result, u.wrapped = w.result, w.wrapped
+	u.result, u.wrapped, u.part = w.result, w.wrapped, w.part
 	switch {
 	case w.keeper != nil:
 		// What keeps it is to let go.
@@ -380,7 +386,7 @@ func (s *Source) givenBackAnywhere(r *resource, holder types.Object) bool {
 	for _, id := range s.uses[holder] {
 		for n, i := ast.Node(id), 0; n != nil && i < 5; n, i = s.parents[n], i+1 {
 			if c, ok := n.(*ast.CallExpr); ok {
-				if _, name := s.callName(c); slices.Contains(r.gives, name) {
+				if pkg, name := s.callName(c); slices.Contains(r.gives, name) || pkg == "C" && r.kind == "C memory" && freesInC(name) {
 					return true
 				}
 			}
