@@ -453,3 +453,18 @@ func TestTogether(t *testing.T) {
 		}
 	}
 }
+
+// TestClosersOf finds the methods that end something, those that come by embedding too.
+func TestClosersOf(t *testing.T) {
+	s, _, _, _ := loadText(t, `package main
+type Client struct { *base }
+type base struct {}
+func (b *base) Close() error { return nil } // frame 0
+type Pool struct {}
+func (p *Pool) Stop() {}
+type hidden struct {}
+func (h *hidden) Shutdown() {}`)
+	if got := s.closersOf("main"); !slices.Equal(got, []string{"Close", "Stop"}) {
+		t.Errorf("closers %q", got)
+	}
+}

@@ -220,12 +220,32 @@ func (s *Source) closersOf(pkg string) (names []string) {
 	for _, name := range closers {
 		if slices.ContainsFunc(s.methods[name], func(d *ast.FuncDecl) bool {
 			o := s.info.Defs[d.Name]
-			return o != nil && o.Pkg() != nil && o.Pkg().Path() == pkg && d.Recv != nil && len(d.Recv.List) == 1 && exportedType(d.Recv.List[0].Type)
+			return o != nil && o.Pkg() != nil && o.Pkg().Path() == pkg && d.Recv != nil && len(d.Recv.List) == 1 && (exportedType(d.Recv.List[0].Type) || s.embedded(pkg, receiverName(d)))
 		}) {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// embedded says whether a type is embedded in an exported one of its package, whose methods its own are then.
+func (s *Source) embedded(pkg, name string) bool {
+	for id, o := range s.info.Defs {
+		t, ok := o.(*types.TypeName)
+		if !ok || !id.IsExported() || t.Pkg() == nil || t.Pkg().Path() != pkg {
+			continue
+		}
+		st, ok := underlyingStruct(t.Type())
+		if !ok {
+			continue
+		}
+		for f := range st.Fields() {
+			if f.Embedded() && f.Name() == name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func exportedType(t ast.Expr) bool {
