@@ -231,8 +231,6 @@ func askHeap(e *Evidence) []Finding {
 	}
 	var list []Finding
 	var holders []*growing
-	placed := map[Line]bool{}  // lines of the list that a collection is at which nothing is taken out of
-	settled := map[Line]bool{} // other lines of it that keep what grows
 	for _, k := range slices.Sorted(maps.Keys(byLine)) {
 		// What is kept at one line is one thing, however many lines allocate it: the key, the value, the map.
 		g := merge(byLine[k])
@@ -240,6 +238,10 @@ func askHeap(e *Evidence) []Finding {
 			holders = append(holders, g)
 		}
 		t, ok := g.grows(at, total, g.kept && g.keep.rank >= rankContainer, e.Source.bounds(g.keep.Holder).lookedUp)
+		if ok && t.slope <= 0 && !full[k] {
+			// Few samples rise in one step: then the median of all slopes is none.
+			t.slope = (t.last - t.first) / max(1, (e.Heap[len(e.Heap)-1].At-e.Heap[0].At).Seconds())
+		}
 		g.trend = t
 		if !ok && !full[k] {
 			continue
@@ -250,24 +252,9 @@ func askHeap(e *Evidence) []Finding {
 		if g.kept && g.filling(e.Source) && !g.line.same(g.keep.part) {
 			continue
 		}
-		f := heapFinding(e, g, byLine[k])
-		if b := e.Source.bounds(g.keep.Holder); g.kept && g.keep.rank >= rankContainer && !g.keep.guessed && g.keep.Holder != nil && !b.shrunk && !b.checked {
-			placed[f.Line] = true
-		} else if g.kept {
-			settled[f.Line] = true
-		}
-		list = append(list, f)
+		list = append(list, heapFinding(e, g, byLine[k]))
 	}
 	slices.SortStableFunc(list, func(a, b Finding) int { return cmp.Compare(b.PerHour, a.PerHour) })
-	if len(list) > 1 && !placed[list[0].Line] && !settled[list[0].Line] {
-		// Where the worst was allocated is known, and not what keeps it; a collection that grows beside it may well.
-		if i := slices.IndexFunc(list, func(f Finding) bool { return placed[f.Line] && f.PerHour >= list[0].PerHour/50 }); i > 0 {
-			f := list[i]
-			f.Related = append(slices.Clone(f.Related), list[0].Line)
-			f.PerHour = list[0].PerHour
-			list = slices.Insert(slices.Delete(list, i, i+1), 0, f)
-		}
-	}
 	if len(list) == 0 && len(foreign) > 0 && len(stuck) == 0 {
 		kept := e.Source.keptOfHanded(e, p, foreign)
 		if g, of := holderOf(holders, foreign, kept); g != nil {
@@ -284,6 +271,16 @@ func askHeap(e *Evidence) []Finding {
 		}
 	}
 	return list
+}
+
+// heapNotes tells of a heap that surely grows where no line was found: the figure of the whole is exact, those of its sites are samples.
+func heapNotes(e *Evidence, found []Finding) []string {
+	t := heapTrend(e)
+	if !t.surely() || t.levelling || t.rarer || slices.ContainsFunc(found, func(f Finding) bool { return f.Severity > Minor }) {
+		return nil
+	}
+	return []string{fmt.Sprintf("what survives collections grew from %s to %s, by %s an hour, and there were too few samples to tell where: look again for longer, such as --for 2m",
+		bytesText(t.first), bytesText(t.last), bytesText(max(t.slope, 0)*3600))}
 }
 
 // merge adds up sites that are kept at one line. The one that grows most speaks for them.

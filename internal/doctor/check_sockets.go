@@ -159,8 +159,8 @@ func askDialled(e *Evidence, p places) []Finding {
 		more := max(0, float64(n)-r.counts[0])
 		r.held = max(float64(n), more/took*timeWait.Seconds())
 		r.dialled = max(more, float64(n)*min(1, took/timeWait.Seconds()))
-		// A few hundred are nothing: a twentieth of the ports is a dial every 40 ms, without end.
-		if n < 50 || r.held < ports/20 || falls(r.counts) || !r.seen && (more < 50 || !r.self && (r.shared > 1 || elsewhere)) {
+		// Many a healthy program dials some times a second. Half of the ports is more than 200 times, without end.
+		if n < 50 || r.held < ports/2 || falls(r.counts) || !r.seen && (more < 50 || !r.self && (r.shared > 1 || elsewhere)) {
 			continue
 		}
 		rises := 0
@@ -216,7 +216,7 @@ func askDialled(e *Evidence, p places) []Finding {
 	case r.held >= ports:
 		f.Severity, f.rank = Major, 58
 		f.Sentence += "; the ports run out"
-	case r.held >= ports/2:
+	default:
 		f.Severity, f.rank = Major, 57
 		f.Sentence += "; that takes more than half of the ports"
 	}

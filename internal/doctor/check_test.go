@@ -81,6 +81,35 @@ func TestHeapRate(t *testing.T) {
 	}
 }
 
+// TestHeapNote tells of growth whose place is not known.
+func TestHeapNote(t *testing.T) {
+	of := func(alive func(i int) uint64) *Evidence {
+		e := &Evidence{}
+		for i := range 16 {
+			at := time.Duration(i) * time.Second
+			e.Heap = append(e.Heap, HeapSample{At: at, Rate: 512 << 10})
+			e.Memory = append(e.Memory, MemStats{At: at, HeapAlloc: alive(i), Sys: 64 << 20, HeapInuse: alive(i), NumForcedGC: uint64(i)})
+		}
+		return e
+	}
+	for _, c := range []struct {
+		name  string
+		alive func(i int) uint64
+		want  bool
+	}{
+		{"grows", func(i int) uint64 { return 4<<20 + uint64(i)<<17 }, true},
+		{"ever slower", func(i int) uint64 { return 4<<20 + uint64(4e6*(1-math.Exp(-float64(i)/4))) }, false},
+		{"steady", func(i int) uint64 { return 4<<20 + uint64(i%3) }, false},
+		{"little", func(i int) uint64 { return 4<<20 + uint64(i)<<10 }, false},
+	} {
+		r := Examine(of(c.alive))
+		told := slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "too few samples to tell where") })
+		if r.Found() || told != c.want {
+			t.Errorf("%s: findings %+v, notes %q, want a note: %v", c.name, r.Findings, r.Notes, c.want)
+		}
+	}
+}
+
 // stuckEvidence has n goroutines more at each look, all in one state at one line.
 func stuckEvidence(state string, n func(i int) int, stay bool) *Evidence {
 	e := &Evidence{}

@@ -76,7 +76,7 @@ func Examine(e *Evidence) *Report {
 			f.Related[j].Text = e.text(f.Related[j])
 		}
 	}
-	r.Notes = append(append(r.Notes, groupNotes(e)...), e.Notes...)
+	r.Notes = slices.Concat(r.Notes, heapNotes(e, r.Findings), groupNotes(e), e.Notes)
 	return r
 }
 

@@ -853,8 +853,21 @@ func (s *Source) uncancelled(c *ast.CallExpr) bool {
 	default:
 		return false
 	}
+	return s.forgetsCancel(c, 0)
+}
+
+// forgetsCancel says of a call that gives a context and its cancel function what uncancelled asks; the call may be of a function that returns
+// what context's gave it.
+func (s *Source) forgetsCancel(c *ast.CallExpr, depth int) bool {
+	if _, ok := s.parents[c].(*ast.ReturnStmt); ok && depth < 3 {
+		forgets := false
+		if d, ok := s.enclosing(c).(*ast.FuncDecl); ok {
+			s.callsOf(d, func(call *ast.CallExpr) { forgets = forgets || s.forgetsCancel(call, depth+1) })
+		}
+		return forgets
+	}
 	a, ok := s.parents[c].(*ast.AssignStmt)
-	if !ok || len(a.Lhs) != 2 {
+	if !ok || len(a.Lhs) != 2 || len(a.Rhs) != 1 {
 		return false
 	}
 	cancel := a.Lhs[1]
@@ -863,8 +876,9 @@ func (s *Source) uncancelled(c *ast.CallExpr) bool {
 	}
 	_, o := s.root(cancel)
 	handed := isField(o)
-	for depth := 0; o != nil && depth < 2; depth++ {
+	for hops := 0; o != nil && hops < 2; hops++ {
 		var next types.Object
+		called := false
 		for _, id := range s.uses[o] {
 			var e ast.Expr = id
 			if sel, ok := s.parents[id].(*ast.SelectorExpr); ok && sel.Sel == id {
@@ -875,16 +889,35 @@ func (s *Source) uncancelled(c *ast.CallExpr) bool {
 				if p.Fun != e {
 					return false // somebody else calls it
 				}
-				if _, ok := s.parents[p].(*ast.DeferStmt); ok || !isField(o) {
+				if _, ok := s.parents[p].(*ast.DeferStmt); ok {
 					return false
 				}
+				called = true
 			case *ast.KeyValueExpr:
 				if key, ok := p.Key.(*ast.Ident); ok && p.Value == e {
 					handed, next = true, s.object(key)
 				}
-			case *ast.ReturnStmt, *ast.DeferStmt:
+			case *ast.ReturnStmt:
+				if fn, ok := s.enclosing(p).(*ast.FuncDecl); ok && depth < 3 {
+					forgets := false
+					s.callsOf(fn, func(call *ast.CallExpr) { forgets = forgets || s.forgetsCancel(call, depth+1) })
+					return forgets
+				}
 				return false // its caller's to call
+			case *ast.DeferStmt:
+				return false
 			}
+		}
+		if called && !isField(o) {
+			// It has to be called on each way out.
+			return s.unpaired(s.enclosing(c), c, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return false
+				}
+				id, ok := ast.Unparen(call.Fun).(*ast.Ident)
+				return ok && s.object(id) == o
+			}) != nil
 		}
 		o = next
 	}
@@ -1042,6 +1075,9 @@ func (s *Source) chains(n ast.Stmt, lhs ast.Expr, holder types.Object) bool {
 	}
 	i := slices.Index(st.Lhs, lhs)
 	if i < 0 || i >= len(st.Rhs) {
+		return false
+	}
+	if _, element := ast.Unparen(lhs).(*ast.IndexExpr); element {
 		return false
 	}
 	holds := func(e ast.Expr) bool {

@@ -340,6 +340,27 @@ func (d *d) run(id int) {
 	defer delete(d.running, id)
 }
 func (d *d) abort(id int) { d.running[id].cancel() }`},
+		{"a child that a helper makes, and whose cancel is called where it fails only", `package main
+import "context"
+type key struct{}
+type scope struct { input []byte }
+type r struct { base context.Context }
+func (r *r) begin(in []byte) (context.Context, context.CancelCauseFunc) {
+	return context.WithCancelCause(context.WithValue(r.base, key{}, &scope{input: in})) // KEPT
+}
+func (r *r) run(in []byte) error {
+	ctx, fail := r.begin(in)
+	if err := step(ctx); err != nil {
+		fail(err)
+		return err
+	}
+	return nil
+}
+func step(ctx context.Context) error { return nil }
+func (r *r) post() {
+	in := make([]byte, 900) // frame 0
+	_ = r.run(in)
+}`},
 		{"a child whose cancel is deferred is none", `package main
 import "context"
 type key struct{}
@@ -347,6 +368,20 @@ type d struct { base context.Context; seen [][]byte }
 func (d *d) run(id int) {
 	b := make([]byte, 900) // frame 0
 	ctx, cancel := context.WithCancel(context.WithValue(d.base, key{}, b))
+	defer cancel()
+	_ = ctx
+	d.seen = append(d.seen, b) // KEPT
+}`},
+		{"nor is one that a helper makes and the caller cancels", `package main
+import "context"
+type key struct{}
+type d struct { base context.Context; seen [][]byte }
+func (d *d) begin(b []byte) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithValue(d.base, key{}, b))
+}
+func (d *d) run(id int) {
+	b := make([]byte, 900) // frame 0
+	ctx, cancel := d.begin(b)
 	defer cancel()
 	_ = ctx
 	d.seen = append(d.seen, b) // KEPT

@@ -45,7 +45,7 @@ var questions = sync.OnceValue(func() chan int {
 
 // Handle answers one request.
 func Handle(id int) {
-	if id%10 == 0 {
+	if id%2 == 0 {
 		questions() <- id
 	}
 }
