@@ -29,6 +29,7 @@ import (
 var (
 	consolePictures = flag.String("console.pictures", "", "directory for the pictures of the README; empty takes none")
 	consoleBinary   = flag.String("console.longwire", "", "the program whose pictures are taken")
+	consoleSilent   = flag.Bool("console.silent", false, "without heartbeat: then the gateway has nothing to do but for the console")
 	consoleConns    = flag.Int("console.conns", 3000, "connections that are open while pictures are taken")
 )
 
@@ -185,7 +186,11 @@ func TestConsolePictures(t *testing.T) {
 		return cmd.Process.Pid
 	}
 	var server, load, churn serverLog
-	pid := run(&server, "serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-conns", fmt.Sprint(max(20_000, *consoleConns*5/4)), "--max-memory", "none", "--config", "testdata/console.yaml", "--trace", "--drain", "0s")
+	serve := []string{"serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-conns", fmt.Sprint(max(20_000, *consoleConns*5/4)), "--max-memory", "none", "--config", "testdata/console.yaml", "--trace", "--drain", "0s"}
+	if *consoleSilent {
+		serve = append(serve, "--ping-after", "off", "--close-after", "off")
+	}
+	pid := run(&server, serve...)
 	addr, admin := awaitLog(t, &server, listeningAt), awaitLog(t, &server, adminAt)
 	hold := []string{"stress", "--target", "ws://" + addr + "/ws", "--max-conns", fmt.Sprint(*consoleConns), "--ramp-up", fmt.Sprintf("%ds", *consoleConns/8000), "--timeout", "30s", "--duration", "30m"}
 	if *consoleConns <= 100_000 { // a publication to more keeps both ends busy for seconds
@@ -207,7 +212,35 @@ func TestConsolePictures(t *testing.T) {
 		return tile('Connections') + '; ' + performance.getEntriesByType('paint').map((e) => Math.round(e.startTime)).join(', ') + ', ' + Math.round(figures)`))
 	t.Log("figure: ms between updates: " + p.Eval(`const at = []; const o = new MutationObserver(() => { if (!at.length || performance.now() - at.at(-1) > 100) at.push(performance.now()); }); o.observe($('.plots'), { subtree: true, attributes: true, attributeFilter: ['d'] });
 		await until(() => at.length > 15); return at.slice(1).map((v, i) => Math.round(v - at[i])).join(' ')`))
-	// What the console costs the gateway: the same time with it and without it, in turns.
+	if *consoleConns >= 100_000 {
+		consoleCost(t, ctx, p, admin, pid)
+	}
+	p.Navigate("http://" + admin + "/")
+	// Plots of a minute are no beauty.
+	p.Eval(`await new Promise((done) => setTimeout(done, 45_000))`)
+	for _, c := range []struct {
+		name, prepare string
+		height        int
+	}{
+		{"node", `await view('node')`, 800},
+		{"states", `await view('states')`, 1130},
+		{"why", `await view('ends'); await until(() => $('table.bars button')); button('client').click(); await until(() => $('#main tr.opens .time')); $('.opens .time').click(); await shows('.timeline', 'ended')`, 620},
+	} {
+		for _, theme := range []string{"light", "dark"} {
+			p.Size(1280, c.height)
+			p.Theme(theme, "screen")
+			p.Eval(`scrollTo(0, 0); ` + c.prepare)
+			p.Drawn()
+			picture(t, p, filepath.Join(dir, "console-"+c.name+"-"+theme+".png"))
+		}
+	}
+	p.Calm()
+}
+
+// consoleCost prints what the console costs a gateway, and how long searches take.
+func consoleCost(t *testing.T, ctx context.Context, p *browsertest.Page, admin string, pid int) {
+	t.Helper()
+	// The same time with it and without it, in turns.
 	var with, without []string
 	for range 3 {
 		for _, c := range []struct {
@@ -231,26 +264,6 @@ func TestConsolePictures(t *testing.T) {
 		searches = append(searches, fmt.Sprintf("%.0f of %d", found.Took, found.Scanned))
 	}
 	t.Log("figure: ms of a search that finds nobody, and connections looked at: " + strings.Join(searches, ", "))
-	p.Navigate("http://" + admin + "/")
-	// Plots of a minute are no beauty.
-	p.Eval(`await new Promise((done) => setTimeout(done, 45_000))`)
-	for _, c := range []struct {
-		name, prepare string
-		height        int
-	}{
-		{"node", `await view('node')`, 800},
-		{"states", `await view('states')`, 1130},
-		{"why", `await view('ends'); await until(() => $('table.bars button')); button('client').click(); await until(() => $('#main tr.opens .time')); $('.opens .time').click(); await shows('.timeline', 'ended')`, 620},
-	} {
-		for _, theme := range []string{"light", "dark"} {
-			p.Size(1280, c.height)
-			p.Theme(theme, "screen")
-			p.Eval(`scrollTo(0, 0); ` + c.prepare)
-			p.Drawn()
-			picture(t, p, filepath.Join(dir, "console-"+c.name+"-"+theme+".png"))
-		}
-	}
-	p.Calm()
 }
 
 // awaitConns waits until a gateway has so many connections.
