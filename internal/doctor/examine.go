@@ -76,7 +76,9 @@ func Examine(e *Evidence) *Report {
 			f.Related[j].Text = e.text(f.Related[j])
 		}
 	}
-	r.Notes = slices.Concat(r.Notes, heapNotes(e, r.Findings), groupNotes(e), e.Notes)
+	for _, notes := range [][]string{heapNotes(e, r.Findings), groupNotes(e), e.Notes} {
+		r.Notes = append(r.Notes, notes...)
+	}
 	return r
 }
 

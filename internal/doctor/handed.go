@@ -42,11 +42,7 @@ func (s *Source) keptOfHanded(e *Evidence, p places, foreign []growing) []handed
 	if s == nil || !slices.ContainsFunc(foreign, func(g growing) bool { return handsOut(g.frames) }) {
 		return nil
 	}
-	ran := map[string]bool{}
-	e.frames(func(f Frame) bool {
-		ran[declared(f.Function)] = true
-		return true
-	})
+	ran := e.seen()
 	var all []handed
 	seeds := 0
 	// follow goes from one of the places where the program gets something; whether that ran is known better than whether the
@@ -100,6 +96,36 @@ func (s *Source) keptOfHanded(e *Evidence, p places, foreign []growing) []handed
 		return cmp.Or(yesFirst(a.ran, b.ran), yesFirst(!a.shrunk, !b.shrunk), cmp.Compare(b.grown, a.grown))
 	})
 	return list
+}
+
+// seen are the functions that were on any stack at any look: what serves a request for a moment is seldom there at the last one.
+func (e *Evidence) seen() map[string]bool {
+	m := map[string]bool{}
+	note := func(frames []Frame) {
+		for _, f := range frames {
+			m[declared(f.Function)] = true
+		}
+	}
+	for _, c := range e.Counts {
+		for _, s := range c.Stacks {
+			note(s.Frames)
+		}
+	}
+	for _, d := range e.Goroutines {
+		for _, g := range d.Goroutines {
+			note(g.Frames)
+		}
+	}
+	for _, h := range e.Heap {
+		for _, s := range h.Sites {
+			note(s.Frames)
+		}
+	}
+	e.frames(func(f Frame) bool { // those of locks and of the execution trace as well
+		m[declared(f.Function)] = true
+		return true
+	})
+	return m
 }
 
 // yesFirst compares two answers: yes comes before no.

@@ -116,6 +116,28 @@ func handle(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
+	// Of two places that keep the like, the one that ran is meant, be it seen at one look only.
+	const two = `package main
+import ("net/http"; "net")
+var a, b = map[net.Conn]bool{}, map[net.Conn]bool{}
+func first(w http.ResponseWriter, r *http.Request) {
+	c, _, _ := w.(http.Hijacker).Hijack()
+	a[c] = true
+}
+func second(w http.ResponseWriter, r *http.Request) {
+	c, _, _ := w.(http.Hijacker).Hijack() // frame 0
+	b[c] = true // KEPT
+}`
+	e := handedEvidence(t, two, 700, 1)
+	_, _, _, kept := loadText(t, two)
+	for i := range e.Counts {
+		if i != 3 {
+			e.Counts[i].Stacks = nil
+		}
+	}
+	if r := Examine(e); !r.Found() || r.Findings[0].Line.Line != kept[0] {
+		t.Errorf("seen once: %+v, want line %d", r.Findings, kept)
+	}
 	// Where the program lets go of all, no line is named.
 	const lets = `package main
 import ("net/http"; "net")
